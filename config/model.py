@@ -1,0 +1,257 @@
+"""Rows of the shared database as the edge sees them: immutable values, no behaviour (docs/database.md).
+
+References are natural names, as in the provisioning document. Numbers are E.164 with `+`. Times are aware UTC datetimes.
+Rules about single fields live in `config.rules`; rules between rows are the database's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class AccountStatus(StrEnum):
+    TRIAL = "trial"
+    ACTIVE = "active"
+    SUSPENDED = "suspended"
+
+
+class NumberStatus(StrEnum):
+    PENDING = "pending"
+    ACTIVE = "active"
+    CANCELLED = "cancelled"
+
+
+class IdentityProfile(StrEnum):
+    """Where a carrier wants which number (domain rule 2.2)."""
+
+    PAI_FROM = "pai-from"
+    PPI_ACCOUNT = "ppi-account"
+    PAI_PRESENTS = "pai-presents"
+    FROM_NETWORK = "from-network"
+    STATIC_NO_PLUS = "static-no-plus"
+
+
+class NumberFormat(StrEnum):
+    """How numbers leave towards a carrier."""
+
+    E164_PLUS = "e164-plus"
+    E164 = "e164"
+    NATIONAL = "national"
+    IDD = "idd"
+
+
+class RouteKind(StrEnum):
+    SEAT = "seat"
+    TRUNK = "trunk"
+    FAX = "fax"
+    FORWARD = "forward"
+    EXTENSION = "extension"
+    REJECT = "reject"
+    NONE = "none"
+
+
+class Route(NamedTuple):
+    """Where a call goes. `target`: seat username, trunk name, fax box name, E.164 number, extension, SIP status."""
+
+    kind: RouteKind
+    target: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind.value} {self.target}".strip()
+
+
+NO_ROUTE = Route(RouteKind.NONE)
+
+
+@dataclass(frozen=True, slots=True)
+class Carrier:
+    """One of our SIP trunks up to a network operator."""
+
+    name: str
+    mode: str = "register"
+    """`register` or `static`."""
+    domain: str = ""
+    outbound_proxy: str | None = None
+    transport: str = "udp"
+    username: str | None = None
+    auth_username: str | None = None
+    password: str | None = None
+    """In clear inside the process; encrypted at rest, never logged."""
+    gin: bool = False
+    expires: int = 600
+    sources: tuple[str, ...] = ()
+    """Addresses or networks that may send to us."""
+    identity: IdentityProfile = IdentityProfile.PAI_FROM
+    number_format: NumberFormat = NumberFormat.E164_PLUS
+    ddi_source: tuple[str, ...] = ("p-called-party-id", "request-uri", "to")
+    home_country: str = "DE"
+    clip_no_screening: bool = False
+    trusted: bool = True
+    codecs: tuple[str, ...] = ("pcma", "pcmu")
+    srtp: str = "off"
+    t38: str = "offer"
+    session_expires: int = 1800
+    max_calls: int | None = None
+    max_calls_in: int | None = None
+    max_calls_out: int | None = None
+    max_cps: int | None = None
+    priority: int = 10
+    weight: int = 1
+    failover_on: tuple[int, ...] = (408, 480, 500, 502, 503, 504)
+
+    def __repr__(self) -> str:
+        return f"Carrier({self.name!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A customer."""
+
+    id: str
+    name: str = ""
+    status: AccountStatus = AccountStatus.ACTIVE
+    country: str = "DE"
+    time_zone: str = "Europe/Berlin"
+    area_code: str | None = None
+    language: str = "de"
+    email: str | None = None
+    parallel_calls: int | None = None
+    bare_numbers: str = "e164"
+    """`e164`, `local` or `reject`: what digits without +, 00 or 0 mean."""
+    clip_fallback: str = "own"
+    """`own` or `refuse`: when an identity may not be presented."""
+    allowed_destinations: tuple[str, ...] | None = None
+    """E.164 prefixes; None: the home country; ("*",): everywhere."""
+    emergency_number: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ha1:
+    """Digest HA1 values in lower-case hex (RFC 7616, RFC 8760); None where an algorithm is not stored."""
+
+    md5: str | None = None
+    sha256: str | None = None
+
+    def __repr__(self) -> str:
+        return "Ha1(...)"
+
+
+@dataclass(frozen=True, slots=True)
+class Trunk:
+    """A customer's PBX; (account, name) is its key, `username` is unique everywhere."""
+
+    account: str
+    name: str
+    mode: str = "register"
+    """`register`, `gin` or `static`."""
+    username: str | None = None
+    ha1: Ha1 = Ha1()
+    sources: tuple[str, ...] = ()
+    profile: str = "sipconnect-1.1"
+    parallel_calls: int | None = None
+    parallel_calls_in: int | None = None
+    parallel_calls_out: int | None = None
+    valid_from: datetime | None = None
+    default_number: str | None = None
+    clip_no_screening: bool = False
+    srtp: str = "off"
+    t38: str = "offer"
+    max_contacts: int = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """A person's or device's line; `username` is unique everywhere."""
+
+    username: str
+    account: str
+    trunk: str | None = None
+    ha1: Ha1 = Ha1()
+    name: str = ""
+    extension: str | None = None
+    primary_number: str | None = None
+    external_numbers: tuple[str, ...] = ()
+    present: str = "primary"
+    """`primary`, `anonymous` or an external number."""
+    reject_anonymous: bool = False
+    max_contacts: int = 5
+    srtp: str = "off"
+
+
+@dataclass(frozen=True, slots=True)
+class NumberRow:
+    """What single numbers, blocks and ranges share: who has the number and where it goes.
+
+    `prefix` is the whole number of a single number, and the leading digits of a block or range; `digits` is how many
+    follow (0 for a single number). A range without a value of its own has its block's. Only `routable` rows have a
+    route of their own: a block says only who owns it.
+    """
+
+    prefix: str
+    digits: int
+    account: str
+    carrier: str
+    status: NumberStatus = NumberStatus.ACTIVE
+    channels: int = 2
+    route: Route = NO_ROUTE
+    on_busy: Route | None = None
+    on_no_answer: Route | None = None
+    no_answer_after: int = 25
+    on_unreachable: Route | None = None
+    on_limit: Route | None = None
+    cli_prefix: str | None = None
+    valid_from: datetime | None = None
+    served_account: str | None = None
+    block: str | None = None
+    """The prefix of the block that a range belongs to."""
+    type: str = "geographic"
+
+    @property
+    def serving(self) -> str:
+        """The account in whose PBX the number is used (cross-account numbers, domain rules F1 to F8)."""
+        return self.served_account or self.account
+
+
+@dataclass(frozen=True, slots=True)
+class ExternalNumber:
+    """A number the customer owns elsewhere and may present (CLIP no screening)."""
+
+    number: str
+    account: str
+    status: str = "unverified"
+    """`unverified`, `verified` or `revoked`."""
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FaxBox:
+    """Where received faxes go; (account, name) is its key."""
+
+    account: str
+    name: str
+    email: str
+    pdf_password: str | None = None
+    """In clear inside the process; encrypted at rest, never logged."""
+    station_id: str | None = None
+
+    def __repr__(self) -> str:
+        return f"FaxBox({self.account!r}, {self.name!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Everything the snapshot is built from, as the store loads it."""
+
+    carriers: tuple[Carrier, ...] = ()
+    accounts: tuple[Account, ...] = ()
+    trunks: tuple[Trunk, ...] = ()
+    seats: tuple[Seat, ...] = ()
+    numbers: tuple[NumberRow, ...] = ()
+    """Single numbers and ranges (routable)."""
+    blocks: tuple[NumberRow, ...] = ()
+    """Blocks: who owns them."""
+    external_numbers: tuple[ExternalNumber, ...] = ()
+    fax_boxes: tuple[FaxBox, ...] = ()

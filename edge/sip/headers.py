@@ -1,0 +1,131 @@
+"""An ordered multimap of header fields that keeps the text it was given (RFC 3261 section 7.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+COMPACT = {
+    "a": "accept-contact", "b": "referred-by", "c": "content-type", "d": "request-disposition", "e": "content-encoding",
+    "f": "from", "i": "call-id", "j": "reject-contact", "k": "supported", "l": "content-length", "m": "contact",
+    "n": "identity-info", "o": "event", "r": "refer-to", "s": "subject", "t": "to", "u": "allow-events", "v": "via",
+    "x": "session-expires", "y": "identity",
+}  # fmt: skip
+"""Compact forms (RFC 3261 section 7.3.3 and the IANA registry) → lower-case full name."""
+
+_CANONICAL = {
+    "call-id": "Call-ID", "cseq": "CSeq", "www-authenticate": "WWW-Authenticate", "mime-version": "MIME-Version",
+    "rack": "RAck", "rseq": "RSeq", "min-se": "Min-SE",
+}  # fmt: skip
+
+
+def field_key(name: str) -> str:
+    """The key of a field name: lower case, compact form expanded."""
+    low = name.lower()
+    return COMPACT.get(low, low) if len(low) == 1 else low
+
+
+def field_name(key: str) -> str:
+    """The customary spelling of a key: `p-asserted-identity` → `P-Asserted-Identity`."""
+    return _CANONICAL.get(key) or "-".join(part.capitalize() for part in key.split("-"))
+
+
+class Headers:
+    """Header fields in their order. Keys are lower-case full names; names and values stay as they came."""
+
+    __slots__ = ("_fields",)
+
+    def __init__(self, fields: Iterable[tuple[str, str]] = ()) -> None:
+        """`fields` are (name, value) pairs."""
+        self._fields: list[tuple[str, str, str]] = [(field_key(n), n, v) for n, v in fields]
+
+    @classmethod
+    def of_raw(cls, fields: list[tuple[str, str, str]]) -> Headers:
+        """From (key, name, value) triples, as the parser makes them; the list is taken over, not copied."""
+        headers = cls.__new__(cls)
+        headers._fields = fields
+        return headers
+
+    def get(self, key: str) -> str | None:
+        """The first value of `key`, or None."""
+        for k, _, v in self._fields:
+            if k == key:
+                return v
+        return None
+
+    def get_all(self, key: str) -> list[str]:
+        """All values of `key`, a value per field line (not split at commas)."""
+        return [v for k, _, v in self._fields if k == key]
+
+    def tokens(self, key: str) -> list[str]:
+        """All comma-separated tokens of `key` in lower case (Supported, Require, Allow ...)."""
+        return [t for v in self.get_all(key) for t in (p.strip().lower() for p in v.split(",")) if t]
+
+    def __contains__(self, key: object) -> bool:
+        return any(k == key for k, _, _ in self._fields)
+
+    def add(self, name: str, value: str) -> None:
+        """Append a field."""
+        self._fields.append((field_key(name), name, value))
+
+    def insert_first(self, name: str, value: str) -> None:
+        """Put a field before all others (Via)."""
+        self._fields.insert(0, (field_key(name), name, value))
+
+    def set(self, name: str, value: str) -> None:
+        """Replace the first field of this name in its place and drop the others; append where there is none."""
+        key = field_key(name)
+        out: list[tuple[str, str, str]] = []
+        done = False
+        for field in self._fields:
+            if field[0] != key:
+                out.append(field)
+            elif not done:
+                out.append((key, name, value))
+                done = True
+        if not done:
+            out.append((key, name, value))
+        self._fields = out
+
+    def replace_first(self, key: str, value: str) -> None:
+        """Replace the value of the first field of this key, leaving the others (the top Via). KeyError if absent."""
+        for i, (k, n, _) in enumerate(self._fields):
+            if k == key:
+                self._fields[i] = (k, n, value)
+                return
+        raise KeyError(key)
+
+    def remove(self, key: str) -> None:
+        """Drop all fields of this key."""
+        self._fields = [f for f in self._fields if f[0] != key]
+
+    def remove_first(self, key: str) -> None:
+        """Drop the first field of this key, if any."""
+        for i, f in enumerate(self._fields):
+            if f[0] == key:
+                del self._fields[i]
+                return
+
+    def copy(self) -> Headers:
+        """A copy that can be changed on its own."""
+        return Headers.of_raw(self._fields.copy())
+
+    def items(self) -> Iterator[tuple[str, str]]:
+        """(name, value) in order."""
+        return ((n, v) for _, n, v in self._fields)
+
+    def raw(self) -> list[tuple[str, str, str]]:
+        """(key, name, value) in order; not to be changed."""
+        return self._fields
+
+    def __iter__(self) -> Iterator[str]:
+        """Keys in order, repeated where a field repeats."""
+        return (k for k, _, _ in self._fields)
+
+    def __len__(self) -> int:
+        return len(self._fields)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Headers) and self._fields == other._fields
+
+    def __repr__(self) -> str:
+        return f"Headers({[(n, v) for _, n, v in self._fields]!r})"

@@ -1,0 +1,159 @@
+"""Requests and responses (RFC 3261 section 7): raw headers, typed views made when somebody asks."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from edge.sip.address import NameAddr
+from edge.sip.errors import RemoteProtocolError
+from edge.sip.fields.via import Via
+from edge.sip.headers import Headers
+from edge.sip.params import split_quoted
+from edge.sip.uri import Uri
+
+
+class CSeq(NamedTuple):
+    """RFC 3261 section 20.16."""
+
+    number: int
+    method: str
+
+
+class Message:
+    """What requests and responses share.
+
+    Typed views (`top_via`, `cseq`, `from_`, `to`, `contacts`) parse when asked and raise RemoteProtocolError(400)
+    for a bad or missing field; `from_` and `to` keep their result, so change those two only by `set_from`, `set_to`.
+    Header text is UTF-8 with `surrogateescape`, so that bytes that are none leave as they came.
+    """
+
+    __slots__ = ("_from", "_to", "body", "headers")
+
+    headers: Headers
+    body: bytes
+
+    def __init__(self, headers: Headers | None = None, body: bytes = b"") -> None:
+        self.headers = headers if headers is not None else Headers()
+        self.body = body
+        self._from: NameAddr | None = None
+        self._to: NameAddr | None = None
+
+    def need(self, key: str) -> str:
+        """The first value of `key`; RemoteProtocolError(400) where it is missing."""
+        value = self.headers.get(key)
+        if value is None:
+            raise RemoteProtocolError(f"{key} is missing")
+        return value
+
+    @property
+    def call_id(self) -> str:
+        return self.need("call-id")
+
+    @property
+    def cseq(self) -> CSeq:
+        number, _, method = self.need("cseq").strip().partition(" ")
+        method = method.strip()
+        if not (number.isascii() and number.isdigit() and method) or int(number) >= 2**31:
+            raise RemoteProtocolError("bad CSeq")
+        return CSeq(int(number), method)
+
+    @property
+    def top_via(self) -> Via:
+        return Via.parse(split_quoted(self.need("via"), ",")[0])
+
+    @property
+    def from_(self) -> NameAddr:
+        if self._from is None:
+            self._from = NameAddr.parse(self.need("from"))
+        return self._from
+
+    @property
+    def to(self) -> NameAddr:
+        if self._to is None:
+            self._to = NameAddr.parse(self.need("to"))
+        return self._to
+
+    def set_from(self, value: NameAddr) -> None:
+        """Replace From."""
+        self._from = value
+        self.headers.set("From", str(value))
+
+    def set_to(self, value: NameAddr) -> None:
+        """Replace To."""
+        self._to = value
+        self.headers.set("To", str(value))
+
+    @property
+    def contacts(self) -> list[NameAddr]:
+        """All contacts, in order; `*` is not among them."""
+        return [a for v in self.headers.get_all("contact") if v.strip() != "*" for a in NameAddr.parse_list(v)]
+
+    def addresses(self, key: str) -> list[NameAddr]:
+        """All addresses of a list header (Route, Record-Route, P-Asserted-Identity ...), in order."""
+        return [a for v in self.headers.get_all(key) for a in NameAddr.parse_list(v)]
+
+    def integer(self, key: str) -> int | None:
+        """A header that is a number, possibly with parameters (Expires, Max-Forwards, Min-SE); None where absent."""
+        value = self.headers.get(key)
+        if value is None:
+            return None
+        digits = value.partition(";")[0].strip()
+        if not (digits.isascii() and digits.isdigit()) or len(digits) > 10:
+            raise RemoteProtocolError(f"{key} is not a number")
+        return int(digits)
+
+    @property
+    def content_type(self) -> str | None:
+        """Media type in lower case without parameters."""
+        value = self.headers.get("content-type")
+        return value.partition(";")[0].strip().lower() if value is not None else None
+
+    def start_line(self) -> str:
+        raise NotImplementedError
+
+    def to_bytes(self) -> bytes:
+        """The message for the wire; Content-Length is made from the body."""
+        lines = [self.start_line()]
+        for key, name, value in self.headers.raw():
+            if key != "content-length":
+                lines.append(f"{name}: {value}")
+        lines.append(f"Content-Length: {len(self.body)}\r\n\r\n")
+        return "\r\n".join(lines).encode("utf-8", "surrogateescape") + self.body
+
+
+class Request(Message):
+    """A request; `uri` is the Request-URI as it came."""
+
+    __slots__ = ("method", "uri")
+
+    def __init__(self, method: str, uri: str, headers: Headers | None = None, body: bytes = b"") -> None:
+        super().__init__(headers, body)
+        self.method = method
+        self.uri = uri
+
+    def parsed_uri(self) -> Uri:
+        """The Request-URI; RemoteProtocolError 416 or 400."""
+        return Uri.parse(self.uri)
+
+    def start_line(self) -> str:
+        return f"{self.method} {self.uri} SIP/2.0"
+
+    def __repr__(self) -> str:
+        return f"<{self.method} {self.uri}>"
+
+
+class Response(Message):
+    """A response."""
+
+    __slots__ = ("reason", "status")
+
+    def __init__(self, status: int, reason: str, headers: Headers | None = None, body: bytes = b"") -> None:
+        super().__init__(headers, body)
+        self.status = status
+        self.reason = reason
+
+    def start_line(self) -> str:
+        return f"SIP/2.0 {self.status} {self.reason}"
+
+    def __repr__(self) -> str:
+        return f"<{self.status} {self.reason}>"

@@ -1,0 +1,82 @@
+"""What the edge asks of a media relay, whichever it is (docs/architecture.md, "Media").
+
+A relay session has two sides: `a` (the caller, our UAS leg) and `b` (the called). Each side's SDP goes through the relay
+on its way to the other side, so that each peer sends to the relay. Nothing here knows SIP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+Side = Literal["a", "b"]
+
+
+class RelayError(Exception):
+    """The relay is away, out of ports, or refused; the text names which and is fit for an operator."""
+
+
+class UnusableSdp(Exception):
+    """A session description that cannot be relayed (RFC 8866); the text says why. SIP owes 400 or 488."""
+
+    def __init__(self, detail: str, status: int = 488) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class RelayStats:
+    """Packets as the relay counted them; `from_a` came from the caller's side. Loss is what the relay saw missing."""
+
+    from_a: int = 0
+    from_b: int = 0
+    to_a: int = 0
+    to_b: int = 0
+    lost_a: int = 0
+    lost_b: int = 0
+
+
+class RelaySession(Protocol):
+    """The media of one call; made without I/O, ports are taken at the first `forward`."""
+
+    id: str
+
+    async def forward(self, sdp: bytes, origin: Side, leg: str) -> bytes:
+        """SDP of side `origin`, written for the other side: relay addresses and ports in place of the peer's.
+
+        Takes ports where a medium is new, updates the peer's address where it is known; keeps order and unknown
+        attributes, port 0 stays 0; hides the peer's o= and s= lines. `leg` names the dialog (forked B-legs each have
+        their own) so that o= versions rise per dialog and only when the description changes (RFC 3264 section 8).
+        Raises UnusableSdp, RelayError.
+        """
+        ...
+
+    async def delete(self) -> RelayStats:
+        """Give the ports back. Safe to call twice (the second gives the first's figures); never raises."""
+        ...
+
+
+class MediaRelay(Protocol):
+    """A connection to a relay process."""
+
+    async def start(self) -> None:
+        """Connect (and start the child where there is one). Raises RelayError."""
+        ...
+
+    async def stop(self) -> None: ...
+
+    def session(self, session_id: str, on_media_timeout: Callable[[], None]) -> RelaySession:
+        """A session for a new call; `on_media_timeout` is called once when no packet came from either side."""
+        ...
+
+    @property
+    def ready(self) -> bool:
+        """False while the relay process is away."""
+        ...
+
+    @property
+    def sessions(self) -> int:
+        """Sessions that hold ports, for the metric and for leak tests."""
+        ...
