@@ -1,0 +1,28 @@
+# make run    install what running needs, then start the edge with a demo customer and a carrier simulator
+# make test   install what tests need, then run all of them:  make test ARGS="-k transfer -x"
+# make lint   style, format and types
+.PHONY: run test lint install-run install-test clean
+
+ARGS ?=
+
+run: install-run
+	@exec .venv/bin/sip-edge demo up
+
+test: install-test
+	@exec .venv/bin/python -m pytest $(ARGS)
+
+lint: install-test
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+install-run:
+	@scripts/install-debian run
+	@scripts/install-venv run
+
+install-test:
+	@scripts/install-debian test
+	@scripts/install-venv test
+
+clean:
+	rm -rf .venv .data tests/_artifacts .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
