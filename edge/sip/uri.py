@@ -72,6 +72,23 @@ class Uri:
         """The URI without header part and without parameters that only mean something to a Contact (method, headers)."""
         return replace(self, headers="", params=self.params.without("method"))
 
+    def equivalent(self, other: Uri) -> bool:
+        """Whether both mean the same (RFC 3261 section 19.1.4; tel: RFC 3966 section 5).
+
+        An absent port is not 5060, and `transport`, `user`, `ttl`, `method` and `maddr` must be in both or in neither;
+        other parameters count only where both have them.
+        """
+        if self.scheme != other.scheme or self.port != other.port or self.host.lower() != other.host.lower():
+            return False
+        if self.scheme == "tel":
+            if _dialled(self.user) != _dialled(other.user):
+                return False
+        elif _decoded(self.user) != _decoded(other.user) or _decoded(self.password) != _decoded(other.password):
+            return False
+        if self.params != other.params and not _same_params(self.params, other.params, self.scheme == "tel"):
+            return False
+        return self.headers == other.headers or _header_set(self.headers) == _header_set(other.headers)
+
     def __str__(self) -> str:
         if self.scheme == "tel":
             return f"tel:{self.user}{self.params}"
@@ -88,6 +105,32 @@ class Uri:
         if self.headers:
             out += ["?", self.headers]
         return "".join(out)
+
+
+_NEVER_ALONE = frozenset({"transport", "user", "ttl", "method", "maddr"})
+
+
+def _decoded(text: str | None) -> str | None:
+    return percent_decode(text) if text and "%" in text else text
+
+
+def _dialled(user: str | None) -> str:
+    return "".join(c for c in (user or "").lower() if c not in "-.()")
+
+
+def _same_params(a: Params, b: Params, strict: bool) -> bool:
+    left = {n.lower(): (v or "").lower() for n, v in a.items()}
+    right = {n.lower(): (v or "").lower() for n, v in b.items()}
+    if strict:
+        return left == right
+    return all(
+        left[n] == right[n] if n in left and n in right else n not in _NEVER_ALONE for n in left.keys() | right.keys()
+    )
+
+
+def _header_set(text: str) -> frozenset[tuple[str, str]]:
+    pairs = (part.partition("=") for part in text.split("&"))
+    return frozenset((percent_decode(n).lower(), percent_decode(v)) for n, _, v in pairs)
 
 
 def format_host(host: str) -> str:
