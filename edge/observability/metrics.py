@@ -1,0 +1,231 @@
+"""All Prometheus metrics of the edge (docs/metrics.md explains each to an operator).
+
+What happens is counted where it happens, by one method per fact; what is (calls up, bindings, carrier states) is asked
+for when Prometheus scrapes, through `Live`. Every label has a bounded set of values: what a stranger can choose (a
+method, a status) falls into `other` when it is not in the book.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
+
+from dialplan.model import Reason
+from edge.sip.status import REASONS
+
+MessageDirection = Literal["in", "out"]
+
+_METHODS = (
+    "INVITE", "ACK", "CANCEL", "BYE", "REGISTER", "OPTIONS", "PRACK", "UPDATE", "INFO", "REFER", "NOTIFY", "SUBSCRIBE",
+    "MESSAGE", "PUBLISH",
+)  # fmt: skip
+_REASONS = frozenset(r.value for r in Reason)
+_SETUP_BUCKETS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
+_TALK_BUCKETS = (5, 15, 30, 60, 180, 300, 600, 1800, 3600, 7200, 14400)
+_LAG_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """The state of this edge at the moment of a scrape."""
+
+    calls: Mapping[str, int] = field(default_factory=dict)
+    """Calls up, by direction (inbound, outbound, internal, emergency)."""
+    registrations: Mapping[str, int] = field(default_factory=dict)
+    """Live bindings, by kind (seat, trunk)."""
+    carriers: Mapping[str, bool] = field(default_factory=dict)
+    """By carrier name: may calls be sent to it (registered, or static and not found dead)?"""
+    channels: Mapping[str, int] = field(default_factory=dict)
+    """Channels in use, by level (number, trunk, account, carrier)."""
+    transactions: Mapping[str, int] = field(default_factory=dict)
+    """SIP transactions by kind (client-invite, client-other, server-invite, server-other)."""
+    relay_up: bool = False
+    relay_sessions: int = 0
+    database_up: bool = False
+    snapshot_version: int = 0
+    snapshot_age: float = 0.0
+    """Seconds since the provisioning was last confirmed to be current."""
+    spool_records: int = 0
+    """Records (finished and refused calls) not yet in the database."""
+    trace_bytes: int = 0
+    draining: bool = False
+
+
+class Metrics:
+    """The metrics of one edge in a registry of their own."""
+
+    def __init__(self, version: str = "", edge: str = "") -> None:
+        """`version` of the program and the name of this `edge` go into `sip_edge_build_info`."""
+        self.registry = CollectorRegistry(auto_describe=False)
+        reg = self.registry
+        info = Gauge(
+            "sip_edge_build_info", "Version of the program and name of the edge", ["version", "edge"], registry=reg
+        )
+        info.labels(version, edge).set(1)
+        self._calls = Counter("sip_edge_calls", "Finished calls", ["direction", "outcome"], registry=reg)
+        self._refusals = Counter("sip_edge_refusals", "Refused calls", ["reason"], registry=reg)
+        self._setup = Histogram(
+            "sip_edge_setup_seconds", "From the INVITE to the first ringing or answer", ["direction"],
+            buckets=_SETUP_BUCKETS, registry=reg,
+        )  # fmt: skip
+        self._talk = Histogram(
+            "sip_edge_talk_seconds", "Length of answered calls", ["direction"], buckets=_TALK_BUCKETS, registry=reg
+        )
+        self._failovers = Counter(
+            "sip_edge_failovers", "Calls that went on to a next target", ["carrier"], registry=reg
+        )
+        self._requests = Counter(
+            "sip_edge_requests", "SIP requests", ["direction", "method", "transport"], registry=reg
+        )
+        self._responses = Counter(
+            "sip_edge_responses", "SIP responses", ["direction", "status", "transport"], registry=reg
+        )
+        self._retransmissions = Counter("sip_edge_retransmissions", "SIP messages sent again", registry=reg)
+        self._malformed = Counter("sip_edge_malformed_messages", "SIP messages that cannot be read", registry=reg)
+        self._auth_failures = Counter("sip_edge_auth_failures", "Digests that were wrong", ["kind"], registry=reg)
+        self._guard_drops = Counter("sip_edge_guard_drops", "Messages dropped unanswered", ["reason"], registry=reg)
+        self._media_timeouts = Counter("sip_edge_media_timeouts", "Calls ended because no media came", registry=reg)
+        self._internal_errors = Counter("sip_edge_internal_errors", "Faults of ours", ["where"], registry=reg)
+        self._lag = Histogram(
+            "sip_edge_loop_lag_seconds", "How late the event loop ran a timer", buckets=_LAG_BUCKETS, registry=reg
+        )
+        self._records = Counter("sip_edge_records", "Records stored in the database", ["table"], registry=reg)
+        self._records_lost = Counter("sip_edge_records_lost", "Records that could not be kept", ["table"], registry=reg)
+        self._record_failures = Counter(
+            "sip_edge_record_failures", "Failed attempts to keep records", ["where"], registry=reg
+        )
+        self._log_drops = Gauge("sip_edge_log_lines_dropped", "Log lines lost since the start", registry=reg)
+        ProcessCollector(namespace="sip_edge", registry=reg)
+
+        self._refusal = {r: self._refusals.labels(r) for r in _REASONS}
+        self._message: dict[tuple[str, str, bytes], Counter] = {}
+
+    def attach(self, live: Callable[[], Live], dropped_lines: Callable[[], int] | None = None) -> None:
+        """Where scrapes ask for the state, and for the log lines lost."""
+        self.registry.register(_LiveCollector(live))
+        if dropped_lines is not None:
+            self._log_drops.set_function(lambda: float(dropped_lines()))
+
+    def exposition(self) -> bytes:
+        """The text that /metrics answers (Prometheus text format 0.0.4)."""
+        return generate_latest(self.registry)
+
+    def call_finished(self, direction: str, outcome: str, setup: float | None, talk: float | None) -> None:
+        """A call ended. `setup`: seconds to the first ringing or answer; `talk`: seconds from answer to end; None
+        where it never came to that."""
+        self._calls.labels(direction, outcome).inc()
+        if setup is not None:
+            self._setup.labels(direction).observe(setup)
+        if talk is not None:
+            self._talk.labels(direction).observe(talk)
+
+    def refused(self, reason: str) -> None:
+        """A call was refused; `reason` is a `dialplan.model.Reason`."""
+        child = self._refusal.get(reason)
+        (child if child is not None else self._refusals.labels("other")).inc()
+
+    def failed_over(self, carrier: str) -> None:
+        """`carrier` (a provisioned name, empty for a seat or trunk) failed and the next target was tried."""
+        self._failovers.labels(carrier).inc()
+
+    def message(self, direction: MessageDirection, transport: str, data: bytes) -> None:
+        """A SIP message passed; `data` is all of it, of which only the start is looked at."""
+        head = data[:11] if data[:7] == b"SIP/2.0" else data[: data.find(b" ", 0, 20)]
+        child = self._message.get((direction, transport, head))
+        if child is None:
+            child = self._message_child(direction, transport, head)
+        child.inc()
+
+    def retransmitted(self) -> None:
+        """A transaction sent a message again."""
+        self._retransmissions.inc()
+
+    def malformed(self) -> None:
+        """Bytes arrived that are no SIP message."""
+        self._malformed.inc()
+
+    def auth_failed(self, kind: str) -> None:
+        """A digest was wrong; `kind`: unknown-user, wrong-password, replay, stale."""
+        self._auth_failures.labels(kind).inc()
+
+    def dropped(self, reason: str) -> None:
+        """The guard dropped a message; `reason`: banned, rate, scanner, oversized, unknown-domain."""
+        self._guard_drops.labels(reason).inc()
+
+    def media_timed_out(self) -> None:
+        """The relay saw no packet and the call was ended."""
+        self._media_timeouts.inc()
+
+    def internal_error(self, where: str) -> None:
+        """A fault of ours was caught; `where` names the room and place, from the code and never from input."""
+        self._internal_errors.labels(where).inc()
+
+    def loop_lag(self, seconds: float) -> None:
+        """A timer ran this late."""
+        self._lag.observe(seconds)
+
+    def records_stored(self, table: str, count: int) -> None:
+        """`count` records are in the database; `table`: call_records, refused_calls."""
+        self._records.labels(table).inc(count)
+
+    def records_lost(self, table: str, count: int) -> None:
+        """`count` records could not be kept (no room), or were set aside because the database refused them."""
+        self._records_lost.labels(table).inc(count)
+
+    def record_failure(self, where: str) -> None:
+        """An attempt failed and will be made again; `where`: spool, database."""
+        self._record_failures.labels(where).inc()
+
+    def _message_child(self, direction: str, transport: str, head: bytes) -> Counter:
+        text = head.decode("ascii", "replace")
+        if text.startswith("SIP/2.0"):
+            status = text[8:11]
+            known = status.isdigit() and int(status) in REASONS
+            child = self._responses.labels(direction, status if known else "other", transport)
+        else:
+            known = text in _METHODS
+            child = self._requests.labels(direction, text if known else "other", transport)
+        if known:
+            # What a stranger invents is not kept, or it would fill the memory.
+            self._message[direction, transport, head] = child
+        return child
+
+
+class _LiveCollector(Collector):
+    """Gauges that are asked for at each scrape."""
+
+    def __init__(self, live: Callable[[], Live]) -> None:
+        self._live = live
+
+    def collect(self) -> Iterator[Metric]:
+        live = self._live()
+        yield _family("sip_edge_live_calls", "Calls up", "direction", live.calls)
+        yield _family("sip_edge_registrations", "Live bindings", "kind", live.registrations)
+        carriers = {name: int(up) for name, up in live.carriers.items()}
+        yield _family("sip_edge_carrier_up", "1 if calls may be sent to the carrier", "carrier", carriers)
+        yield _family("sip_edge_channels_in_use", "Channels in use", "level", live.channels)
+        yield _family("sip_edge_transactions", "SIP transactions", "kind", live.transactions)
+        for name, text, value in (
+            ("relay_up", "1 if the media relay answers", live.relay_up),
+            ("relay_sessions", "Media relay sessions that hold ports", live.relay_sessions),
+            ("database_up", "1 if the database answers", live.database_up),
+            ("snapshot_version", "Version of the provisioning in use", live.snapshot_version),
+            ("snapshot_age_seconds", "Since the provisioning was last known to be current", live.snapshot_age),
+            ("spool_records", "Records that wait for the database", live.spool_records),
+            ("trace_bytes", "Messages kept for traces", live.trace_bytes),
+            ("draining", "1 if the edge takes no new calls", live.draining),
+        ):
+            yield GaugeMetricFamily(f"sip_edge_{name}", text, value=float(value))
+
+
+def _family(name: str, text: str, label: str, values: Mapping[str, int]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, text, labels=[label])
+    for key, value in values.items():
+        family.add_metric([key], value)
+    return family

@@ -1,0 +1,144 @@
+"""Message trace: what was said on the wire, kept for a while and printed as a ladder per call.
+
+The driver gives every message to `Tap.message`; the engine says with `link` which SIP Call-IDs belong to one call of
+ours. Nothing is parsed until somebody asks. Messages go oldest first, when there are too many bytes or when they are
+too old (SIP traces are traffic data: at most 7 days, domain rule 7.9).
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
+
+from edge.sip.flow import Flow
+
+DAY = 86_400.0
+DEFAULT_BYTES = 64 * 1024 * 1024
+_OVERHEAD = 300
+"""What keeping a message costs beside its bytes, roughly: tuple, flow, two queue places."""
+
+_CALL_ID = re.compile(rb"(?i)\n(?:call-id|i)[ \t]*:[ \t]*([^\s]+)")
+
+Direction = Literal["in", "out"]
+
+
+class TracedMessage(NamedTuple):
+    """A message as it passed: its running number, when (monotonic seconds), which way, over which flow, and its bytes,
+    not redacted."""
+
+    number: int
+    at: float
+    direction: Direction
+    flow: Flow
+    data: bytes
+
+
+class TracedLeg(NamedTuple):
+    """The messages of one SIP Call-ID."""
+
+    sip_call_id: str
+    messages: tuple[TracedMessage, ...]
+
+
+class TracedCall(NamedTuple):
+    """What is kept of a call. The first leg is the caller's; `complete` is False where older messages are gone."""
+
+    call: str
+    legs: tuple[TracedLeg, ...]
+    complete: bool
+
+
+class _Dialog:
+    __slots__ = ("call", "evicted", "messages")
+
+    def __init__(self) -> None:
+        self.messages: deque[TracedMessage] = deque()
+        self.call: str | None = None
+        self.evicted = False
+
+
+class Tap:
+    """Keeps messages by Call-ID, at most `max_bytes` of them (0: keeps none) and none older than `max_age` seconds."""
+
+    def __init__(self, max_bytes: int = DEFAULT_BYTES, max_age: float = 7 * DAY) -> None:
+        self.bytes_kept = 0
+        self._count = 0
+        self._max_bytes = max_bytes
+        self._max_age = max_age
+        self._dialogs: dict[bytes, _Dialog] = {}
+        self._calls: dict[str, list[bytes]] = {}
+        self._order: deque[bytes] = deque()
+
+    def message(self, direction: Direction, data: bytes, flow: Flow, now: float) -> None:
+        """Keep a message. `data` is kept as it is, not copied. What has no Call-ID (a keep-alive) is not kept."""
+        if not self._max_bytes:
+            return
+        start = data.find(b"\nCall-ID: ")
+        if start >= 0:
+            start += 10
+            call_id = data[start : data.find(b"\n", start)].strip()
+        else:
+            match = _CALL_ID.search(data)
+            if match is None:
+                return
+            call_id = match[1]
+        dialog = self._dialogs.get(call_id)
+        if dialog is None:
+            dialog = self._dialogs[call_id] = _Dialog()
+        self._count += 1
+        dialog.messages.append(TracedMessage(self._count, now, direction, flow, data))
+        self._order.append(call_id)
+        self.bytes_kept += len(data) + _OVERHEAD
+        while self.bytes_kept > self._max_bytes:
+            self._evict()
+
+    def link(self, call: str, sip_call_id: str) -> None:
+        """The dialogs of `sip_call_id` belong to our `call`. The first one linked is the caller's."""
+        if not self._max_bytes:
+            return
+        key = sip_call_id.encode("utf-8", "surrogateescape")
+        dialog = self._dialogs.get(key)
+        if dialog is None:
+            dialog = self._dialogs[key] = _Dialog()
+        if dialog.call is None:
+            dialog.call = call
+            self._calls.setdefault(call, []).append(key)
+
+    def purge(self, now: float) -> None:
+        """Forget what is older than the longest age."""
+        oldest = now - self._max_age
+        while self._order and self._dialogs[self._order[0]].messages[0].at < oldest:
+            self._evict()
+
+    def find(self, key: str) -> TracedCall | None:
+        """What is kept of a call: `key` is our id of it or one of its SIP Call-IDs; None where nothing is known."""
+        raw = key.encode("utf-8", "surrogateescape")
+        dialog = self._dialogs.get(raw)
+        call = key if key in self._calls else dialog.call if dialog is not None else None
+        ids: Iterable[bytes] = (raw,) if call is None else self._calls[call]
+        legs = tuple(
+            TracedLeg(i.decode("utf-8", "surrogateescape"), tuple(self._dialogs[i].messages))
+            for i in ids
+            if i in self._dialogs
+        )
+        if not any(leg.messages for leg in legs):
+            return None
+        complete = not any(self._dialogs[i].evicted for i in ids if i in self._dialogs)
+        return TracedCall(call or key, legs, complete)
+
+    def _evict(self) -> None:
+        key = self._order.popleft()
+        dialog = self._dialogs[key]
+        gone = dialog.messages.popleft()
+        dialog.evicted = True
+        self.bytes_kept -= len(gone.data) + _OVERHEAD
+        if dialog.messages:
+            return
+        call = dialog.call
+        if call is None:
+            del self._dialogs[key]
+        elif not any(self._dialogs[leg].messages for leg in self._calls[call]):
+            for leg in self._calls.pop(call):
+                del self._dialogs[leg]
