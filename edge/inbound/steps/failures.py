@@ -1,0 +1,81 @@
+"""Counters of failed authentications, and the bans that follow (domain rule 7.4c). Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from ipaddress import IPv6Address, ip_address
+
+LIMIT = 5
+WINDOW = 60.0
+BAN_FIRST = 900.0
+BAN_MAX = 86400.0
+_KEYS_MAX = 50_000
+
+
+def source_key(host: str) -> str:
+    """What a source is counted by: the IPv4 address, or the IPv6 /64, since one host has all addresses of it."""
+    if ":" not in host:
+        return host
+    address = ip_address(host.partition("%")[0])
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return f"{IPv6Address(int(address) >> 64 << 64)}/64"
+
+
+class _Record:
+    __slots__ = ("bans", "times", "until")
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+        self.until = 0.0
+        self.bans = 0
+
+    def quiet_since(self) -> float:
+        return max(self.until, self.times[-1]) if self.times else self.until
+
+
+class Failures:
+    """Counts failures per key. `LIMIT` within `WINDOW` seconds ban for `BAN_FIRST`, twice as long each further time.
+
+    A key is forgotten after a day without a failure; memory is bounded: where too many keys fail at once, those
+    that have been quiet longest go.
+    """
+
+    __slots__ = ("_records",)
+
+    def __init__(self) -> None:
+        self._records: dict[Hashable, _Record] = {}
+
+    def failed(self, key: Hashable, now: float) -> float | None:
+        """Count a failure. Returns the seconds of a ban that it brings, None where it brings none."""
+        if len(self._records) >= _KEYS_MAX:
+            self._forget(now)
+        record = self._records.pop(key, None) or _Record()
+        self._records[key] = record  # at the end: the order is that of the last failure
+        if record.until > now:
+            return None
+        if now - record.quiet_since() > BAN_MAX:
+            record.bans = 0
+        record.times = [t for t in record.times if now - t < WINDOW]
+        record.times.append(now)
+        if len(record.times) < LIMIT:
+            return None
+        seconds: float = min(BAN_MAX, BAN_FIRST * 2**record.bans)
+        record.bans = min(record.bans + 1, 10)
+        record.until = now + seconds
+        record.times = [now]
+        return seconds
+
+    def banned(self, key: Hashable, now: float) -> bool:
+        """Whether a ban of this key is running."""
+        record = self._records.get(key)
+        return record is not None and record.until > now
+
+    def pardon(self, key: Hashable) -> None:
+        """Forget what this key did."""
+        self._records.pop(key, None)
+
+    def _forget(self, now: float) -> None:
+        quiet = [k for k, r in self._records.items() if now - r.quiet_since() > BAN_MAX]
+        for key in quiet or list(self._records)[: _KEYS_MAX // 10]:
+            del self._records[key]
