@@ -1,0 +1,154 @@
+"""What the reducer in `edge.b2bua.call` wants done; `edge.b2bua.runner` does it and posts the results as events."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edge.b2bua.events import LegId
+
+
+@dataclass(frozen=True, slots=True)
+class StartTarget:
+    """Send INVITEs to target `target` of the plan; answered by TargetStarted or TargetUnreachable with this `index`."""
+
+    index: int
+    target: int
+    sdp: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class AskNextRoute:
+    """All targets failed: is there a next route (on_busy, on_no_answer ...)? Answered by Rerouted."""
+
+    outcome: str
+
+
+@dataclass(frozen=True, slots=True)
+class RelayForward:
+    """Pass SDP of `leg` through the relay for the other side; answered by Relayed or RelayFailed."""
+
+    purpose: str
+    leg: LegId
+    sdp: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Provisional response to the caller."""
+
+    status: int
+    sdp: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Accept:
+    """200 to the caller."""
+
+    sdp: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """Final failure to the caller."""
+
+    status: int
+    q850: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """CANCEL a branch (or forget it, where nothing came back yet)."""
+
+    leg: LegId
+    answered_elsewhere: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """ACK a branch's 2xx; `sdp` is the answer where the 2xx had the offer."""
+
+    leg: LegId
+    sdp: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """BYE."""
+
+    leg: LegId
+    q850: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Modify:
+    """re-INVITE (or UPDATE) towards a leg."""
+
+    leg: LegId
+    sdp: bytes | None
+    update: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptModify:
+    leg: LegId
+    sdp: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class RefuseModify:
+    leg: LegId
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
+class SendInfo:
+    leg: LegId
+    content_type: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StartTimer:
+    """Start or restart a timer of the call; `after` in seconds."""
+
+    name: str
+    after: float
+
+
+@dataclass(frozen=True, slots=True)
+class StopTimer:
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The call is over: give ports and channels back, write the record. Comes exactly once."""
+
+    outcome: str
+    """answered, busy, no-answer, cancelled, rejected, failed."""
+    released_by: str
+    """a, b or edge."""
+    status: int
+    """Final SIP status towards the caller."""
+    q850: int | None = None
+    detail: str = ""
+
+
+CallAction = (
+    StartTarget
+    | AskNextRoute
+    | RelayForward
+    | Progress
+    | Accept
+    | Reject
+    | Cancel
+    | Ack
+    | Release
+    | Modify
+    | AcceptModify
+    | RefuseModify
+    | SendInfo
+    | StartTimer
+    | StopTimer
+    | Finish
+)

@@ -1,0 +1,187 @@
+"""What happens to a call, without SIP: the only input of the reducer in `edge.b2bua.call`.
+
+Legs are named `a` (the caller) and `b1`, `b2` ... (each branch towards a called party). SDP is opaque bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+LegId = str
+
+
+@dataclass(frozen=True, slots=True)
+class TargetStarted:
+    """INVITEs went out to the current target."""
+
+    index: int
+    """Which start of a target this answers."""
+    legs: tuple[LegId, ...]
+    failover_on: frozenset[int]
+    """SIP statuses after which the next target is tried."""
+
+
+@dataclass(frozen=True, slots=True)
+class TargetUnreachable:
+    """The current target has no way to be reached: no registered contact, no carrier flow, or no channel."""
+
+    index: int
+    status: int
+    q850: int
+    limited: bool = False
+    """True where a channel limit refused it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ringing:
+    leg: LegId
+    status: int = 180
+
+
+@dataclass(frozen=True, slots=True)
+class EarlyMedia:
+    """A provisional response with SDP."""
+
+    leg: LegId
+    status: int
+    sdp: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A 2xx; `sdp` is the answer to our offer, or the offer where we made none."""
+
+    leg: LegId
+    sdp: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A final failure of a branch. `no_response` where nothing came back at all (timeout, transport)."""
+
+    leg: LegId
+    status: int
+    q850: int | None = None
+    no_response: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """The caller gave up before an answer."""
+
+    q850: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """An answered leg ended: BYE from the peer, or its dialog died (`detail` says how)."""
+
+    leg: LegId
+    q850: int | None = None
+    detail: str = "bye"
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerInAck:
+    """The ACK of a 2xx that carried our offer; `sdp` is the answer."""
+
+    leg: LegId
+    sdp: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class ModifyOffered:
+    """A re-INVITE or UPDATE that changes the session; without SDP the peer wants our offer."""
+
+    leg: LegId
+    sdp: bytes | None
+    update: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ModifyAnswered:
+    """The 2xx to our re-INVITE or UPDATE."""
+
+    leg: LegId
+    sdp: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class ModifyRefused:
+    leg: LegId
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
+class InfoReceived:
+    """INFO that may cross (DTMF)."""
+
+    leg: LegId
+    content_type: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Relayed:
+    """The relay wrote the SDP that `RelayForward(purpose)` asked for."""
+
+    purpose: str
+    leg: LegId
+    sdp: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RelayFailed:
+    purpose: str
+    leg: LegId
+    status: int
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class MediaTimedOut:
+    """No packet from either side for the relay's time."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimerFired:
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rerouted:
+    """The dial plan's answer to `AskNextRoute`: how many further targets there are (0: none, the call fails)."""
+
+    targets: int
+    no_answer_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The edge ends the call: drain, a kill switch, an operator."""
+
+    q850: int
+    detail: str
+
+
+CallEvent = (
+    TargetStarted
+    | TargetUnreachable
+    | Ringing
+    | EarlyMedia
+    | Answered
+    | Rejected
+    | Cancelled
+    | Released
+    | AnswerInAck
+    | ModifyOffered
+    | ModifyAnswered
+    | ModifyRefused
+    | InfoReceived
+    | Relayed
+    | RelayFailed
+    | MediaTimedOut
+    | TimerFired
+    | Rerouted
+    | Ended
+)

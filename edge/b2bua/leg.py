@@ -1,0 +1,446 @@
+"""What both legs share: everything inside an established dialog (RFC 3261 sections 12.2, 14, 15; RFC 3311; RFC 4028).
+
+A leg translates between SIP and the call's events. It owns one dialog with one peer and knows nothing of the other leg.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from edge.b2bua import events as ev
+from edge.b2bua.events import CallEvent, LegId
+from edge.b2bua.final_answer import FinalAnswer
+from edge.b2bua.port import LegPort, Timer
+from edge.sip.build import response_to
+from edge.sip.causes import parse_reason, reason_header
+from edge.sip.dialog.dialog import Dialog
+from edge.sip.dialog.session_timer import MIN_SE, SessionTimer, agree_as_uac, agree_as_uas, too_brief
+from edge.sip.errors import RemoteProtocolError
+from edge.sip.flow import Flow
+from edge.sip.message import Request, Response
+from edge.sip.timers import TimerConfig
+from edge.sip.transaction.key import TransactionId
+
+ALLOW = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, INFO"
+SUPPORTED = "timer"
+SDP = "application/sdp"
+_DTMF = frozenset(("application/dtmf-relay", "application/dtmf"))
+
+Authorize = Callable[[Request, Response], Request | None]
+"""Answers a 401 or 407: the request again with credentials, or None where there are none (or they were refused)."""
+
+
+class Leg:
+    """One dialog of a call, after and while it is set up. Subclasses do the setting up."""
+
+    def __init__(
+        self,
+        leg_id: LegId,
+        port: LegPort,
+        flow: Flow,
+        emit: Callable[[LegId, CallEvent], None],
+        timers: TimerConfig,
+        authorize: Authorize | None = None,
+    ) -> None:
+        self.id = leg_id
+        self.port = port
+        self.flow = flow
+        self.dialog: Dialog | None = None
+        self.contact = ""
+        self.local_tag = ""
+        self.call_id = ""
+        self.gone = False
+        self._emit = emit
+        self._timers = timers
+        self._authorize = authorize
+        self._local_sdp: bytes | None = None
+        self._remote_sdp: bytes | None = None
+        self._answer: FinalAnswer | None = None
+        self._answer_offers = False
+        self._peer_allows: frozenset[str] = frozenset()
+        self._incoming: tuple[TransactionId, Request] | None = None
+        self._outgoing: Request | None = None
+        self._acks: dict[int, Request] = {}
+        self._unacknowledged: int | None = None
+        self._session_timer: Timer | None = None
+
+    # -- requests from the peer -------------------------------------------------------------------------------------
+
+    def on_request(self, tx: TransactionId, request: Request, flow: Flow) -> None:
+        """An in-dialog request (not ACK)."""
+        dialog = self.dialog
+        if self.gone or dialog is None or dialog.remote_tag != request.from_.tag:
+            return self._answer_with(tx, request, 481)
+        if not dialog.accept(request):
+            return self._answer_with(tx, request, 500)
+        self.flow = flow
+        method = request.method
+        if method == "BYE":
+            self._answer_with(tx, request, 200)
+            self._ended(ev.Released(self.id, parse_reason(request.headers.get("reason"))))
+        elif method == "INVITE":
+            self._on_reinvite(tx, request)
+        elif method == "UPDATE":
+            self._on_update(tx, request)
+        elif method == "INFO":
+            self._on_info(tx, request)
+        elif method == "OPTIONS":
+            self._answer_with(tx, request, 200, [("Allow", ALLOW), ("Supported", SUPPORTED), ("Accept", SDP)])
+        else:
+            self._answer_with(tx, request, 405, [("Allow", ALLOW)])
+
+    def on_ack(self, request: Request) -> None:
+        """The ACK of a 2xx of ours; matched by the CSeq of the 2xx that is being resent."""
+        answer = self._answer
+        if answer is None or request.cseq.number != answer.cseq:
+            return
+        answer.acknowledged()
+        self._answer = None
+        if self._answer_offers:
+            self._answer_offers = False
+            sdp = sdp_of(request)
+            if sdp is not None:
+                self._remote_sdp = sdp
+            self._emit(self.id, ev.AnswerInAck(self.id, sdp))
+
+    def _on_reinvite(self, tx: TransactionId, request: Request) -> None:
+        if self._incoming is not None:
+            return self._answer_with(tx, request, 500, [("Retry-After", "3")])
+        if self._outgoing is not None or self._answer is not None:
+            return self._answer_with(tx, request, 491)
+        if too_brief(request):
+            return self._answer_with(tx, request, 422, [("Min-SE", str(MIN_SE))])
+        if refused := _unacceptable_body(request):
+            return self._answer_with(tx, request, *refused)
+        sdp = sdp_of(request)
+        self._refresh_target(request)
+        if sdp is not None and self._local_sdp is not None and same_description(sdp, self._remote_sdp):
+            self._accept_modification(tx, request, self._local_sdp)
+            return
+        self._incoming = (tx, request)
+        self._emit(self.id, ev.ModifyOffered(self.id, sdp))
+
+    def _on_update(self, tx: TransactionId, request: Request) -> None:
+        sdp = sdp_of(request)
+        if sdp is None or (self._local_sdp is not None and same_description(sdp, self._remote_sdp)):
+            self._refresh_target(request)
+            return self._accept_modification(tx, request, None if sdp is None else self._local_sdp)
+        if self._incoming is not None:
+            return self._answer_with(tx, request, 500, [("Retry-After", "3")])
+        if self._outgoing is not None or self._answer is not None:
+            return self._answer_with(tx, request, 491)
+        self._refresh_target(request)
+        self._incoming = (tx, request)
+        self._emit(self.id, ev.ModifyOffered(self.id, sdp, update=True))
+
+    def _on_info(self, tx: TransactionId, request: Request) -> None:
+        kind = request.content_type
+        if kind is not None and kind not in _DTMF:
+            return self._answer_with(tx, request, 415, [("Accept", ", ".join(sorted(_DTMF)))])
+        self._answer_with(tx, request, 200)
+        if kind is not None:
+            self._emit(self.id, ev.InfoReceived(self.id, kind, request.body))
+
+    def accept_modification(self, sdp: bytes | None) -> None:
+        """200 to the peer's re-INVITE or UPDATE."""
+        if self._incoming is not None and not self.gone:
+            tx, request = self._incoming
+            self._incoming = None
+            offered = sdp_of(request)
+            if offered is not None:
+                self._remote_sdp = offered
+            self._answer_offers = request.method == "INVITE" and offered is None
+            self._accept_modification(tx, request, sdp)
+
+    def _accept_modification(self, tx: TransactionId, request: Request, sdp: bytes | None) -> None:
+        timer, headers = agree_as_uas(request)
+        response = self._response(request, 200, headers, sdp)
+        if sdp is not None:
+            self._local_sdp = sdp
+        if request.method == "INVITE":
+            self._answer = FinalAnswer(self.port, tx, response, self._timers, self._no_ack)
+        else:
+            self.port.respond(tx, response)
+        self._run_session_timer(timer)
+
+    def refuse_modification(self, status: int) -> None:
+        """Final failure to the peer's re-INVITE or UPDATE."""
+        if self._incoming is not None:
+            tx, request = self._incoming
+            self._incoming = None
+            self._answer_with(tx, request, status)
+
+    def _no_ack(self) -> None:
+        self._answer = None
+        self.release(102)
+        self._emit(self.id, ev.Released(self.id, 102, "the ACK never came"))
+
+    # -- requests to the peer ---------------------------------------------------------------------------------------
+
+    def modify(self, sdp: bytes | None, *, update: bool) -> None:
+        """re-INVITE the peer, or UPDATE it where that was asked for and it allows it."""
+        method = "UPDATE" if update and sdp is not None and "UPDATE" in self._peer_allows else "INVITE"
+        self._send_modification(method, sdp)
+
+    def _send_modification(self, method: str, sdp: bytes | None, *, refresh: bool = False) -> None:
+        dialog = self.dialog
+        if dialog is None or self.gone:
+            return
+        request = dialog.request(method)
+        self._dress(request, sdp)
+        if sdp is not None:
+            self._local_sdp = sdp
+        self._outgoing = request
+        self.port.request(request, self.flow, _Modification(self, request, refresh=refresh))
+
+    def info(self, content_type: str, body: bytes) -> None:
+        """INFO to the peer."""
+        if self.dialog is not None and not self.gone:
+            request = self.dialog.request("INFO")
+            request.headers.add("Content-Type", content_type)
+            request.body = body
+            self.port.request(request, self.flow, _Quiet(self, request))
+
+    def release(self, q850: int | None) -> None:
+        """BYE, once."""
+        if self.gone or self.dialog is None:
+            return
+        self._stop()
+        request = self.dialog.request("BYE")
+        if q850 is not None:
+            request.headers.add("Reason", reason_header(q850))
+        self.port.request(request, self.flow, _Quiet(self, request))
+
+    def ack(self, sdp: bytes | None) -> None:
+        """ACK the 2xx that waits for it; `sdp` is the answer where the 2xx had the offer."""
+        if self._unacknowledged is not None and self.dialog is not None:
+            cseq, self._unacknowledged = self._unacknowledged, None
+            self.send_ack(cseq, sdp)
+
+    def send_ack(self, cseq: int, sdp: bytes | None) -> None:
+        """Make, keep and send the ACK for the INVITE with this CSeq."""
+        assert self.dialog is not None
+        request = self.dialog.request("ACK", cseq=cseq)
+        if sdp is not None:
+            request.headers.add("Content-Type", SDP)
+            request.body = sdp
+            self._local_sdp = sdp
+        self._acks = {cseq: request}
+        self.port.ack(request, self.flow)
+
+    def resend_ack(self, cseq: int) -> bool:
+        """The 2xx came again: so does its ACK. False where it was not sent yet."""
+        request = self._acks.get(cseq)
+        if request is not None:
+            again = Request(request.method, request.uri, request.headers.copy(), request.body)
+            again.headers.remove("via")
+            self.port.ack(again, self.flow)
+        return request is not None
+
+    # -- shared -----------------------------------------------------------------------------------------------------
+
+    def _dress(self, request: Request, sdp: bytes | None) -> None:
+        headers = request.headers
+        headers.add("Contact", self.contact)
+        headers.add("Allow", ALLOW)
+        headers.add("Supported", SUPPORTED)
+        if sdp is not None:
+            headers.add("Content-Type", SDP)
+            request.body = sdp
+
+    def _response(
+        self, request: Request, status: int, headers: list[tuple[str, str]], sdp: bytes | None = None
+    ) -> Response:
+        response = response_to(request, status, None, self.local_tag)
+        out = response.headers
+        out.add("Contact", self.contact)
+        out.add("Allow", ALLOW)
+        out.add("Supported", SUPPORTED)
+        for name, value in headers:
+            out.add(name, value)
+        if sdp is not None:
+            out.add("Content-Type", SDP)
+            response.body = sdp
+        return response
+
+    def _answer_with(
+        self, tx: TransactionId, request: Request, status: int, headers: list[tuple[str, str]] | None = None
+    ) -> None:
+        response = response_to(request, status, None, self.local_tag or None)
+        for name, value in headers or ():
+            response.headers.add(name, value)
+        self.port.respond(tx, response)
+
+    def _refresh_target(self, message: Request | Response) -> None:
+        if self.dialog is not None:
+            try:
+                self.dialog.refresh_target(message)
+            except RemoteProtocolError:
+                pass  # the old target stays: a broken Contact must not end a call
+        if allow := message.headers.get_all("allow"):
+            self._peer_allows = frozenset(t.strip().upper() for v in allow for t in v.split(","))
+
+    def _ended(self, event: ev.Released) -> None:
+        """The dialog is over and the peer knows."""
+        if not self.gone:
+            self._stop()
+            self._emit(self.id, event)
+
+    def _stop(self) -> None:
+        self.gone = True
+        if self._answer is not None:
+            self._answer.acknowledged()
+            self._answer = None
+        if self._session_timer is not None:
+            self._session_timer.cancel()
+            self._session_timer = None
+        if self._incoming is not None:
+            tx, request = self._incoming
+            self._incoming = None
+            self._answer_with(tx, request, 487)
+
+    # -- session timer ----------------------------------------------------------------------------------------------
+
+    def _run_session_timer(self, agreed: SessionTimer | None) -> None:
+        if self._session_timer is not None:
+            self._session_timer.cancel()
+            self._session_timer = None
+        if agreed is None or self.gone:
+            return
+        if agreed.refresh_by_us:
+            self._session_timer = self.port.later(agreed.refresh_after, self._refresh_session)
+        else:
+            self._session_timer = self.port.later(agreed.expire_after, self._session_expired)
+
+    def _refresh_session(self) -> None:
+        if self._outgoing is not None or self._incoming is not None or self._answer is not None:
+            self._session_timer = self.port.later(2.0, self._refresh_session)
+        elif "UPDATE" in self._peer_allows:
+            self._send_modification("UPDATE", None, refresh=True)
+        else:
+            self._send_modification("INVITE", self._local_sdp, refresh=True)
+
+    def _session_expired(self) -> None:
+        self.release(102)
+        self._emit(self.id, ev.Released(self.id, 102, "the session was not refreshed"))
+
+
+class _Quiet:
+    """Follows a request whose outcome changes nothing (BYE, INFO), except that a challenge is answered once."""
+
+    __slots__ = ("_leg", "_request", "_retried")
+
+    def __init__(self, leg: Leg, request: Request) -> None:
+        self._leg = leg
+        self._request = request
+        self._retried = False
+
+    def on_response(self, tx: TransactionId, response: Response) -> None:
+        if response.status in (401, 407) and not self._retried:
+            self._retried = True
+            again = self._leg._authorize(self._request, response) if self._leg._authorize else None
+            if again is not None and self._leg.dialog is not None:
+                self._leg.dialog.local_cseq = max(self._leg.dialog.local_cseq, again.cseq.number)
+                self._leg.port.request(again, self._leg.flow, self)
+
+    def on_no_response(self, tx: TransactionId) -> None:
+        pass
+
+
+class _Modification:
+    """Follows a re-INVITE or UPDATE of ours."""
+
+    __slots__ = ("_acked", "_leg", "_refresh", "_request", "_retried")
+
+    def __init__(self, leg: Leg, request: Request, *, refresh: bool) -> None:
+        self._leg = leg
+        self._request = request
+        self._refresh = refresh
+        self._retried = False
+        self._acked = False
+
+    def on_response(self, tx: TransactionId, response: Response) -> None:
+        leg = self._leg
+        status = response.status
+        if status < 200:
+            return
+        if self._acked:
+            leg.resend_ack(self._request.cseq.number)
+            return
+        if status < 300:
+            return self._accepted(response)
+        if status in (401, 407) and not self._retried and leg._authorize is not None:
+            self._retried = True
+            again = leg._authorize(self._request, response)
+            if again is not None and leg.dialog is not None and not leg.gone:
+                leg.dialog.local_cseq = max(leg.dialog.local_cseq, again.cseq.number)
+                self._request = again
+                leg._outgoing = again
+                leg.port.request(again, leg.flow, self)
+                return
+        self._refused(status)
+
+    def _accepted(self, response: Response) -> None:
+        leg = self._leg
+        self._acked = True
+        leg._outgoing = None
+        if leg.gone:
+            # answered after we hung up: the ACK is owed all the same
+            if self._request.method == "INVITE":
+                leg.send_ack(self._request.cseq.number, None)
+            return
+        leg._refresh_target(response)
+        leg._run_session_timer(agree_as_uac(response))
+        sdp = sdp_of(response)
+        offered = bool(self._request.body)
+        if sdp is not None:
+            leg._remote_sdp = sdp
+        if self._request.method == "INVITE" and (offered or self._refresh):
+            leg.send_ack(self._request.cseq.number, None)
+        if self._refresh:
+            return
+        if not offered:
+            leg._unacknowledged = self._request.cseq.number
+        leg._emit(leg.id, ev.ModifyAnswered(leg.id, sdp))
+
+    def _refused(self, status: int) -> None:
+        leg = self._leg
+        leg._outgoing = None
+        if leg.gone:
+            return
+        if status in (408, 481):
+            if not self._refresh:
+                leg._emit(leg.id, ev.ModifyRefused(leg.id, status))
+            leg.release(102)
+            leg._emit(leg.id, ev.Released(leg.id, 102, f"the dialog is dead at the peer ({status})"))
+        elif self._refresh:
+            leg._session_timer = leg.port.later(2.1 if status == 491 else 30.0, leg._refresh_session)
+        else:
+            leg._emit(leg.id, ev.ModifyRefused(leg.id, status))
+
+    def on_no_response(self, tx: TransactionId) -> None:
+        self._refused(408)
+
+
+def sdp_of(message: Request | Response) -> bytes | None:
+    """The SDP body, None where there is none (another body type is not SDP)."""
+    if not message.body:
+        return None
+    kind = message.content_type
+    return message.body if kind is None or kind == SDP else None
+
+
+def same_description(sdp: bytes, before: bytes | None) -> bool:
+    """True where the o= line says that nothing changed (RFC 3264 section 8, RFC 4028 section 7.4)."""
+    return before is not None and (sdp == before or (_origin(sdp) == _origin(before) != b""))
+
+
+def _origin(sdp: bytes) -> bytes:
+    start = sdp.find(b"o=")
+    return sdp[start : sdp.find(b"\n", start)].strip() if start >= 0 else b""
+
+
+def _unacceptable_body(request: Request) -> tuple[int, list[tuple[str, str]]] | None:
+    if request.body and request.content_type not in (None, SDP):
+        return 415, [("Accept", SDP)]
+    return None

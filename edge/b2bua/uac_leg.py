@@ -1,0 +1,163 @@
+"""A B-leg: one INVITE of ours and what becomes of it (RFC 3261 sections 9.1, 13.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from edge.b2bua import events as ev
+from edge.b2bua.events import CallEvent, LegId
+from edge.b2bua.leg import Authorize, Leg, sdp_of
+from edge.b2bua.port import LegPort
+from edge.sip.causes import parse_reason, reason_header
+from edge.sip.dialog.dialog import Dialog
+from edge.sip.dialog.session_timer import MIN_SE, agree_as_uac
+from edge.sip.errors import RemoteProtocolError
+from edge.sip.flow import Flow
+from edge.sip.message import Request, Response
+from edge.sip.timers import TimerConfig
+from edge.sip.transaction.key import TransactionId
+
+ANSWERED_ELSEWHERE = 'SIP;cause=200;text="Call completed elsewhere"'
+"""Tells a phone not to list a missed call (RFC 3326 section 2)."""
+
+
+class UacLeg(Leg):
+    """Calls one peer. A 401, 407 or 422 is answered in place: for the call it is still the same branch."""
+
+    def __init__(
+        self,
+        leg_id: LegId,
+        port: LegPort,
+        flow: Flow,
+        emit: Callable[[LegId, CallEvent], None],
+        timers: TimerConfig,
+        invite: Request,
+        contact_user: str,
+        authorize: Authorize | None = None,
+    ) -> None:
+        """`invite` has From (without tag), To, Request-URI and identity headers; the rest is put in here."""
+        super().__init__(leg_id, port, flow, emit, timers, authorize)
+        self.local_tag = port.ids.token()
+        self.call_id = port.ids.token()
+        self.contact = port.contact(flow, contact_user)
+        self.invite = invite
+        self._tx: TransactionId | None = None
+        self._cseq = 1
+        self._challenges = 0
+        self._final = False
+        self._cancelled = False
+
+    def call(self, sdp: bytes | None, session_expires: int | None) -> None:
+        """Send the INVITE; `sdp` None asks the peer for an offer; `session_expires` in seconds (RFC 4028)."""
+        request = self.invite
+        request.set_from(request.from_.with_tag(self.local_tag))
+        headers = request.headers
+        headers.add("Call-ID", self.call_id)
+        headers.add("CSeq", f"{self._cseq} INVITE")
+        self._dress(request, sdp)
+        if session_expires is not None:
+            headers.add("Session-Expires", str(session_expires))
+            headers.add("Min-SE", str(MIN_SE))
+        self._local_sdp = sdp
+        self._tx = self.port.request(request, self.flow, self)
+
+    def cancel(self, *, answered_elsewhere: bool) -> None:
+        """CANCEL; where nothing came back yet the CANCEL waits for a provisional response (section 9.1)."""
+        if not self._final and not self._cancelled and self._tx is not None:
+            self._cancelled = True
+            self.port.cancel(self._tx, ANSWERED_ELSEWHERE if answered_elsewhere else reason_header(16))
+
+    # -- ClientHandler ----------------------------------------------------------------------------------------------
+
+    def on_response(self, tx: TransactionId, response: Response) -> None:
+        status = response.status
+        if 200 <= status < 300:
+            return self._on_success(response)
+        if self._final or tx != self._tx:
+            return
+        if status < 200:
+            return self._on_provisional(response)
+        if status in (401, 407, 422) and not self._cancelled and self._retry(response):
+            return
+        self._fail(status, parse_reason(response.headers.get("reason")))
+
+    def on_no_response(self, tx: TransactionId) -> None:
+        if not self._final and tx == self._tx:
+            self._fail(408, 102, no_response=True)
+
+    def _on_provisional(self, response: Response) -> None:
+        if response.status == 100 or self._cancelled:
+            self._emit(self.id, ev.Ringing(self.id, 100))
+            return
+        sdp = sdp_of(response)
+        if sdp is not None:
+            self._emit(self.id, ev.EarlyMedia(self.id, response.status, sdp))
+        else:
+            self._emit(self.id, ev.Ringing(self.id, 180 if response.status in (180, 183) else 100))
+
+    def _on_success(self, response: Response) -> None:
+        if self._final:
+            if self.dialog is not None and response.to.tag == self.dialog.remote_tag:
+                self.resend_ack(self.invite.cseq.number)
+            else:
+                self._refuse_second_answer(response)
+            return
+        try:
+            self.dialog = Dialog.uac(self.invite, response)
+        except RemoteProtocolError:
+            # a 2xx without Contact cannot even be ended: the branch has failed
+            self._fail(502, 111)
+            return
+        self._final = True
+        self._unacknowledged = self.invite.cseq.number
+        self._refresh_target(response)
+        sdp = sdp_of(response)
+        if sdp is not None:
+            self._remote_sdp = sdp
+        self._run_session_timer(agree_as_uac(response))
+        self._emit(self.id, ev.Answered(self.id, sdp))
+
+    def _refuse_second_answer(self, response: Response) -> None:
+        """A proxy forked our INVITE and a second one answered (RFC 3261 section 13.2.2.4): ACK and BYE."""
+        try:
+            dialog = Dialog.uac(self.invite, response)
+        except RemoteProtocolError:
+            return
+        self.port.ack(dialog.request("ACK", cseq=self.invite.cseq.number), self.flow)
+        self.port.request(dialog.request("BYE"), self.flow, _Ignore())
+
+    def _fail(self, status: int, q850: int | None, *, no_response: bool = False) -> None:
+        self._final = True
+        self.gone = True
+        self._emit(self.id, ev.Rejected(self.id, status, q850, no_response))
+
+    def _retry(self, response: Response) -> bool:
+        """Send the INVITE again as the peer wants it; False where it cannot be done."""
+        if response.status == 422:
+            asked = response.integer("min-se")
+            if asked is None or self._challenges >= 3:
+                return False
+            again = Request("INVITE", self.invite.uri, self.invite.headers.copy(), self.invite.body)
+            again.headers.remove("via")
+            again.headers.set("Session-Expires", str(asked))
+            again.headers.set("Min-SE", str(asked))
+            again.headers.set("CSeq", f"{self.invite.cseq.number + 1} INVITE")
+        else:
+            made = self._authorize(self.invite, response) if self._authorize and self._challenges < 3 else None
+            if made is None:
+                return False
+            again = made
+        self._challenges += 1
+        self.invite = again
+        self._tx = self.port.request(again, self.flow, self)
+        return True
+
+
+class _Ignore:
+    def on_response(self, tx: TransactionId, response: Response) -> None:
+        pass
+
+    def on_no_response(self, tx: TransactionId) -> None:
+        pass
+
+

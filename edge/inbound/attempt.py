@@ -1,0 +1,77 @@
+"""From an INVITE to a `CallAttempt`: what the dial plan needs, read from the message. Pure."""
+
+from __future__ import annotations
+
+from urllib.parse import unquote
+
+from dialplan.model import CallAttempt, Called, Caller, Source
+from edge.sip.address import NameAddr
+from edge.sip.errors import RemoteProtocolError
+from edge.sip.message import Request
+from edge.sip.uri import Uri
+
+_ANONYMOUS_HOST = "anonymous.invalid"
+
+
+def read_attempt(request: Request, source: Source) -> CallAttempt:
+    """The attempt that this INVITE is. Raises RemoteProtocolError(400, 416) for URIs that cannot be read."""
+    called: list[Called] = []
+    if "p-called-party-id" in request.headers:
+        for address in _addresses(request, "p-called-party-id")[:1]:
+            called.append(_called("p-called-party-id", address.uri))
+    called.append(_called("request-uri", request.parsed_uri()))
+    called.append(_called("to", request.to.uri))
+    return CallAttempt(source, tuple(called), _caller(request))
+
+
+def _called(place: str, uri: Uri) -> Called:
+    if uri.scheme == "tel":
+        return Called(place, uri.decoded_user, True)
+    user = uri.user or ""
+    if ";" in user:
+        user = user.partition(";")[0]
+    return Called(place, unquote(user) if "%" in user else user, uri.params.get("user") == "phone")
+
+
+def _caller(request: Request) -> Caller:
+    headers = request.headers
+    from_ = request.from_
+    privacy: frozenset[str] = frozenset()
+    if "privacy" in headers:
+        privacy = frozenset(v for t in headers.tokens("privacy") for v in t.split(";") if v)
+    user = from_.uri.decoded_user
+    display = from_.display or ""
+    anonymous = (
+        from_.uri.host.lower() == _ANONYMOUS_HOST
+        or user.lower() in ("anonymous", "unavailable", "restricted", "")
+        or (display.lower() == "anonymous")
+    )
+    diversion: list[str] = []
+    if "diversion" in headers:
+        diversion = [a.uri.decoded_user for a in _addresses(request, "diversion")]
+    elif "history-info" in headers:
+        # oldest first in RFC 7044; the last entry is the current target
+        diversion = [a.uri.decoded_user for a in _addresses(request, "history-info")][-2::-1]
+    return Caller(
+        from_user=user,
+        display=display,
+        asserted=_users(request, "p-asserted-identity"),
+        preferred=_users(request, "p-preferred-identity"),
+        privacy=privacy,
+        from_anonymous=anonymous,
+        diversion=tuple(diversion),
+    )
+
+
+def _users(request: Request, key: str) -> tuple[str, ...]:
+    if key not in request.headers:
+        return ()
+    return tuple(a.uri.decoded_user for a in _addresses(request, key))
+
+
+def _addresses(request: Request, key: str) -> list[NameAddr]:
+    """The addresses of a header that only informs: a broken one is as good as none."""
+    try:
+        return request.addresses(key)
+    except RemoteProtocolError:
+        return []
