@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import re
+from dataclasses import dataclass
+from typing import Final
 
 from edge.sip.errors import RemoteProtocolError
 from edge.sip.params import EMPTY, Params, quote, split_quoted, unquote
 from edge.sip.uri import Uri
 
+_QUOTED_NAME: Final = re.compile(r'"(?:[^"\\]+|\\.)*"', re.DOTALL)
+
 
 @dataclass(frozen=True, slots=True)
 class NameAddr:
-    """A display name (None where there is none), a URI and header parameters."""
+    """A display name (None where there is none), a URI and header parameters. The URI may be of any scheme."""
 
     uri: Uri
     display: str | None = None
@@ -19,22 +23,36 @@ class NameAddr:
 
     @classmethod
     def parse(cls, text: str) -> NameAddr:
-        """Parse one name-addr or addr-spec. Parameters after a bare addr-spec belong to the header (section 20)."""
+        """Parse one name-addr or addr-spec. Parameters after a bare addr-spec belong to the header (section 20).
+
+        Raises RemoteProtocolError(400). A display name that ought to be quoted is taken as it is.
+        """
         text = text.strip()
-        bracket = _find_bracket(text)
-        if bracket < 0:
-            if text.startswith('"'):
-                raise RemoteProtocolError("display name without an address")
-            addr, _, tail = text.partition(";")
-            return cls(Uri.parse(addr.strip()), None, Params.parse(tail))
+        display: str | None = None
+        if text.startswith('"'):
+            name = _QUOTED_NAME.match(text)
+            bracket = text.find("<", name.end()) if name else -1
+            if bracket < 0:
+                raise RemoteProtocolError("display name without its closing quote or an address")
+        else:
+            bracket = text.find("<")
+            if bracket < 0:
+                addr, _, tail = text.partition(";")
+                if "?" in addr or "," in addr:
+                    raise RemoteProtocolError("address that needs angle brackets (RFC 3261 section 20)")
+                return cls(Uri.parse(addr.rstrip(), any_scheme=True), None, Params.parse(tail))
+        if bracket:
+            display = unquote(text[:bracket].rstrip())
         end = text.find(">", bracket)
         if end < 0:
             raise RemoteProtocolError("address without a closing bracket")
-        display_raw = text[:bracket].strip()
-        tail = text[end + 1 :].strip()
-        if tail and not tail.startswith(";"):
+        uri = Uri.parse(text[bracket + 1 : end].strip(), any_scheme=True)
+        if end + 1 == len(text):
+            return cls(uri, display)
+        tail = text[end + 1 :].lstrip()
+        if not tail.startswith(";"):
             raise RemoteProtocolError("text after an address")
-        return cls(Uri.parse(text[bracket + 1 : end].strip()), unquote(display_raw) if display_raw else None, Params.parse(tail[1:]))
+        return cls(uri, display, Params.parse(tail[1:]))
 
     @classmethod
     def parse_list(cls, text: str) -> list[NameAddr]:
@@ -48,25 +66,8 @@ class NameAddr:
 
     def with_tag(self, tag: str) -> NameAddr:
         """A copy with the tag set."""
-        return replace(self, params=self.params.with_("tag", tag))
+        return NameAddr(self.uri, self.display, self.params.with_("tag", tag))
 
     def __str__(self) -> str:
         name = f"{quote(self.display)} " if self.display else ""
         return f"{name}<{self.uri}>{self.params}"
-
-
-def _find_bracket(text: str) -> int:
-    if '"' not in text:
-        return text.find("<")
-    quoted = False
-    i = 0
-    while i < len(text):
-        c = text[i]
-        if quoted and c == "\\":
-            i += 1
-        elif c == '"':
-            quoted = not quoted
-        elif c == "<" and not quoted:
-            return i
-        i += 1
-    return -1

@@ -7,7 +7,7 @@ from typing import Final
 from edge.sip.errors import RemoteProtocolError
 from edge.sip.headers import Headers
 from edge.sip.message import Request, Response
-from edge.sip.params import split_quoted
+from edge.sip.params import first_value
 from edge.sip.status import reason_phrase
 
 _COPIED: Final = frozenset({"via", "from", "to", "call-id", "cseq"})
@@ -50,9 +50,8 @@ def ack_for_failure(invite: Request, response: Response) -> Request:
 
 
 def _same_transaction(invite: Request, method: str, to: str) -> Request:
-    via = invite.need("via")
     fields = [
-        ("via", "Via", split_quoted(via, ",")[0] if "," in via else via),
+        ("via", "Via", first_value(invite.need("via"))),
         *((key, name, value) for key, name, value in invite.headers.raw() if key == "route"),
         ("max-forwards", "Max-Forwards", "70"),
         ("from", "From", invite.need("from")),

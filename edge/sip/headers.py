@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from edge.sip.errors import LocalProtocolError
+
 COMPACT = {
     "a": "accept-contact", "b": "referred-by", "c": "content-type", "d": "request-disposition", "e": "content-encoding",
     "f": "from", "i": "call-id", "j": "reject-contact", "k": "supported", "l": "content-length", "m": "contact",
@@ -29,14 +31,23 @@ def field_name(key: str) -> str:
     return _CANONICAL.get(key) or "-".join(part.capitalize() for part in key.split("-"))
 
 
+def _field(name: str, value: str) -> tuple[str, str, str]:
+    if "\n" in value or "\r" in value or "\n" in name or "\r" in name:
+        raise LocalProtocolError(f"line break in header field {name[:40]!r}")
+    return field_key(name), name, value
+
+
 class Headers:
-    """Header fields in their order. Keys are lower-case full names; names and values stay as they came."""
+    """Header fields in their order. Keys are lower-case full names; names and values stay as they came.
+
+    What is put in may hold no line break (LocalProtocolError), so that text from outside never becomes a header.
+    """
 
     __slots__ = ("_fields",)
 
     def __init__(self, fields: Iterable[tuple[str, str]] = ()) -> None:
         """`fields` are (name, value) pairs."""
-        self._fields: list[tuple[str, str, str]] = [(field_key(n), n, v) for n, v in fields]
+        self._fields: list[tuple[str, str, str]] = [_field(n, v) for n, v in fields]
 
     @classmethod
     def of_raw(cls, fields: list[tuple[str, str, str]]) -> Headers:
@@ -65,32 +76,33 @@ class Headers:
 
     def add(self, name: str, value: str) -> None:
         """Append a field."""
-        self._fields.append((field_key(name), name, value))
+        self._fields.append(_field(name, value))
 
     def insert_first(self, name: str, value: str) -> None:
         """Put a field before all others (Via)."""
-        self._fields.insert(0, (field_key(name), name, value))
+        self._fields.insert(0, _field(name, value))
 
     def set(self, name: str, value: str) -> None:
         """Replace the first field of this name in its place and drop the others; append where there is none."""
-        key = field_key(name)
+        new = _field(name, value)
+        key = new[0]
         out: list[tuple[str, str, str]] = []
         done = False
         for field in self._fields:
             if field[0] != key:
                 out.append(field)
             elif not done:
-                out.append((key, name, value))
+                out.append(new)
                 done = True
         if not done:
-            out.append((key, name, value))
+            out.append(new)
         self._fields = out
 
     def replace_first(self, key: str, value: str) -> None:
         """Replace the value of the first field of this key, leaving the others (the top Via). KeyError if absent."""
         for i, (k, n, _) in enumerate(self._fields):
             if k == key:
-                self._fields[i] = (k, n, value)
+                self._fields[i] = _field(n, value)
                 return
         raise KeyError(key)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from edge.sip.address import NameAddr
-from edge.sip.errors import RemoteProtocolError
+from edge.sip.errors import LocalProtocolError, RemoteProtocolError
 from edge.sip.fields.via import Via
 from edge.sip.headers import Headers
-from edge.sip.params import split_quoted
+from edge.sip.params import first_value
 from edge.sip.uri import Uri
 
 
@@ -23,11 +23,11 @@ class Message:
     """What requests and responses share.
 
     Typed views (`top_via`, `cseq`, `from_`, `to`, `contacts`) parse when asked and raise RemoteProtocolError(400)
-    for a bad or missing field; `from_` and `to` keep their result, so change those two only by `set_from`, `set_to`.
-    Header text is UTF-8 with `surrogateescape`, so that bytes that are none leave as they came.
+    for a bad or missing field. `top_via`, `from_` and `to` keep their result for as long as the field has the same
+    text. Header text is UTF-8 with `surrogateescape`, so that bytes that are none leave as they came.
     """
 
-    __slots__ = ("_from", "_to", "body", "headers")
+    __slots__ = ("_from", "_to", "_via", "body", "headers")
 
     headers: Headers
     body: bytes
@@ -35,8 +35,9 @@ class Message:
     def __init__(self, headers: Headers | None = None, body: bytes = b"") -> None:
         self.headers = headers if headers is not None else Headers()
         self.body = body
-        self._from: NameAddr | None = None
-        self._to: NameAddr | None = None
+        self._from: tuple[str, NameAddr] | None = None
+        self._to: tuple[str, NameAddr] | None = None
+        self._via: tuple[str, Via] | None = None
 
     def need(self, key: str) -> str:
         """The first value of `key`; RemoteProtocolError(400) where it is missing."""
@@ -51,42 +52,64 @@ class Message:
 
     @property
     def cseq(self) -> CSeq:
-        number, _, method = self.need("cseq").strip().partition(" ")
+        number, _, method = self.need("cseq").partition(" ")
         method = method.strip()
-        if not (number.isascii() and number.isdigit() and method) or int(number) >= 2**31:
+        if not (len(number) <= 10 and number.isascii() and number.isdigit() and method):
+            number, method = self._odd_cseq()
+        value = int(number)
+        if value >= 2**31:
+            raise RemoteProtocolError("CSeq is too large")
+        return CSeq(value, method)
+
+    def _odd_cseq(self) -> tuple[str, str]:
+        """CSeq with tabs between its parts or zeros before its number."""
+        parts = self.need("cseq").split()
+        number = parts[0].lstrip("0") or "0" if parts else ""
+        if len(parts) != 2 or len(number) > 10 or not (number.isascii() and number.isdigit()):
             raise RemoteProtocolError("bad CSeq")
-        return CSeq(int(number), method)
+        return number, parts[1]
 
     @property
     def top_via(self) -> Via:
-        return Via.parse(split_quoted(self.need("via"), ",")[0])
+        text = self.need("via")
+        if self._via is None or self._via[0] is not text:
+            self._via = text, Via.parse(first_value(text))
+        return self._via[1]
 
     @property
     def from_(self) -> NameAddr:
-        if self._from is None:
-            self._from = NameAddr.parse(self.need("from"))
-        return self._from
+        text = self.need("from")
+        if self._from is None or self._from[0] is not text:
+            self._from = text, NameAddr.parse(text)
+        return self._from[1]
 
     @property
     def to(self) -> NameAddr:
-        if self._to is None:
-            self._to = NameAddr.parse(self.need("to"))
-        return self._to
+        text = self.need("to")
+        if self._to is None or self._to[0] is not text:
+            self._to = text, NameAddr.parse(text)
+        return self._to[1]
 
     def set_from(self, value: NameAddr) -> None:
         """Replace From."""
-        self._from = value
-        self.headers.set("From", str(value))
+        text = str(value)
+        self.headers.set("From", text)
+        self._from = text, value
 
     def set_to(self, value: NameAddr) -> None:
         """Replace To."""
-        self._to = value
-        self.headers.set("To", str(value))
+        text = str(value)
+        self.headers.set("To", text)
+        self._to = text, value
 
     @property
     def contacts(self) -> list[NameAddr]:
-        """All contacts, in order; `*` is not among them."""
-        return [a for v in self.headers.get_all("contact") if v.strip() != "*" for a in NameAddr.parse_list(v)]
+        """All contacts, in order; `*` is not among them. Each is a SIP or tel URI, else RemoteProtocolError(400)."""
+        found = [a for v in self.headers.get_all("contact") if v != "*" for a in NameAddr.parse_list(v)]
+        for contact in found:
+            if not contact.uri.host and contact.uri.scheme != "tel":
+                raise RemoteProtocolError(f"Contact of scheme {contact.uri.scheme[:20]!r}")
+        return found
 
     def addresses(self, key: str) -> list[NameAddr]:
         """All addresses of a list header (Route, Record-Route, P-Asserted-Identity ...), in order."""
@@ -112,11 +135,15 @@ class Message:
         raise NotImplementedError
 
     def to_bytes(self) -> bytes:
-        """The message for the wire; Content-Length is made from the body."""
-        lines = [self.start_line()]
-        for key, name, value in self.headers.raw():
-            if key != "content-length":
-                lines.append(f"{name}: {value}")
+        """The message for the wire; Content-Length is made from the body.
+
+        Raises LocalProtocolError where the start line would break in two.
+        """
+        start = self.start_line()
+        if "\n" in start or "\r" in start:
+            raise LocalProtocolError("line break in a start line")
+        lines = [start]
+        lines += [f"{name}: {value}" for key, name, value in self.headers.raw() if key != "content-length"]
         lines.append(f"Content-Length: {len(self.body)}\r\n\r\n")
         return "\r\n".join(lines).encode("utf-8", "surrogateescape") + self.body
 

@@ -5,61 +5,60 @@ Order and quoting are kept as they came, so that what we do not touch leaves as 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from typing import Final
+
+_PARTS: Final = {
+    sep: re.compile(rf'(?:[^"<{sep}]+|"(?:[^"\\]+|\\.)*"|<[^>]*>)*', re.DOTALL) for sep in (",", ";")
+}  # text up to the next separator; never backtracks, as its alternatives begin with different characters
 
 
 def split_quoted(text: str, separator: str) -> list[str]:
-    """Split at `separator` outside of double quotes and angle brackets; parts keep their quoting, spaces cut."""
+    """Split at `separator` (comma or semicolon) outside of double quotes and angle brackets.
+
+    Parts keep their quoting, blanks around them are cut. A quote or bracket that is never closed takes all that
+    follows.
+    """
+    if separator not in text:
+        return [text.strip()]
     if '"' not in text and "<" not in text:
         return [part.strip() for part in text.split(separator)]
     parts: list[str] = []
+    match = _PARTS[separator].match
     start = 0
-    quoted = False
-    depth = 0
-    i = 0
-    n = len(text)
-    while i < n:
-        c = text[i]
-        if quoted:
-            if c == "\\":
-                i += 1
-            elif c == '"':
-                quoted = False
-        elif c == '"':
-            quoted = True
-        elif c == "<":
-            depth += 1
-        elif c == ">":
-            depth = max(0, depth - 1)
-        elif c == separator and depth == 0:
-            parts.append(text[start:i].strip())
-            start = i + 1
-        i += 1
-    parts.append(text[start:].strip())
-    return parts
+    end = len(text)
+    while True:
+        found = match(text, start)
+        stop = found.end() if found else end
+        if stop >= end or text[stop] != separator:
+            parts.append(text[start:].strip())
+            return parts
+        parts.append(text[start:stop].strip())
+        start = stop + 1
+
+
+def first_value(text: str) -> str:
+    """The first of a comma-separated list, blanks cut."""
+    return split_quoted(text, ",")[0] if "," in text else text.strip()
 
 
 def unquote(value: str) -> str:
     """The text of a quoted-string (RFC 3261 section 25.1); a token comes back as it is."""
     if len(value) >= 2 and value[0] == '"' and value[-1] == '"':
         inner = value[1:-1]
-        if "\\" not in inner:
-            return inner
-        out: list[str] = []
-        escaped = False
-        for c in inner:
-            if escaped or c != "\\":
-                out.append(c)
-                escaped = False
-            else:
-                escaped = True
-        return "".join(out)
+        return _QUOTED_PAIR.sub(r"\1", inner) if "\\" in inner else inner
     return value
+
+
+_QUOTED_PAIR: Final = re.compile(r"\\(.)", re.DOTALL)
 
 
 def quote(text: str) -> str:
     """`text` as a quoted-string (RFC 3261 section 25.1)."""
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if "\\" in text or '"' in text:
+        text = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{text}"'
 
 
 class Params:
@@ -75,27 +74,29 @@ class Params:
 
     @classmethod
     def parse(cls, text: str) -> Params:
-        """Parse `a=b;c;d="e;f"` (a leading `;` is allowed)."""
+        """Parse `a=b;c;d="e;f"` (a leading `;` is allowed, empty parts are skipped)."""
         if not text:
             return EMPTY
         items: list[tuple[str, str | None]] = []
-        for part in split_quoted(text, ";"):
-            if not part:
-                continue
+        for part in text.split(";") if '"' not in text else split_quoted(text, ";"):
             name, eq, value = part.partition("=")
-            items.append((name.strip(), value.strip() if eq else None))
+            name = name.strip()
+            if name:
+                items.append((name, value.strip() if eq else None))
         return cls(tuple(items))
 
     def __contains__(self, name: str) -> bool:
         name = name.lower()
-        return any(n.lower() == name for n, _ in self._items)
+        return any(n == name or n.lower() == name for n, _ in self._items)
 
     def get(self, name: str, default: str | None = None) -> str | None:
         """The unquoted value of `name`; "" for a flag; `default` where it is absent."""
         name = name.lower()
         for n, v in self._items:
-            if n.lower() == name:
-                return "" if v is None else unquote(v)
+            if n == name or n.lower() == name:
+                if v is None:
+                    return ""
+                return unquote(v) if v.startswith('"') else v
         return default
 
     def items(self) -> tuple[tuple[str, str | None], ...]:
@@ -106,9 +107,9 @@ class Params:
         return (n for n, _ in self._items)
 
     def with_(self, name: str, value: str | None) -> Params:
-        """A copy with `name` set in its place, or added at the end."""
+        """A copy with `name` set in its place, or added at the end; `value` is raw (quoted where it must be)."""
         low = name.lower()
-        if name in self:
+        if low in self:
             return Params(tuple((n, value) if n.lower() == low else (n, v) for n, v in self._items))
         return Params((*self._items, (name, value)))
 
@@ -118,7 +119,7 @@ class Params:
         return Params(tuple((n, v) for n, v in self._items if n.lower() not in low))
 
     def __str__(self) -> str:
-        return "".join(f";{n}" if v is None else f";{n}={v}" for n, v in self._items)
+        return "".join([f";{n}" if v is None else f";{n}={v}" for n, v in self._items])
 
     def __bool__(self) -> bool:
         return bool(self._items)

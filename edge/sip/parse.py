@@ -10,7 +10,6 @@ import re
 from typing import Final
 
 from edge.sip.errors import RemoteProtocolError
-from edge.sip.fields.via import Via
 from edge.sip.headers import COMPACT, Headers, field_key, field_name
 from edge.sip.message import Request, Response
 from edge.sip.params import split_quoted
@@ -26,7 +25,6 @@ _Field = tuple[str, str, str]
 
 _NOT_TOKEN: Final = re.compile(r"[^A-Za-z0-9\-.!%*_+`'~]")
 _FOLD: Final = re.compile(r"[ \t]*\r\n[ \t]+")
-_OWED: Final = ("via", "from", "to", "call-id", "cseq")
 
 _COMMON: Final = (
     "accept", "accept-contact", "accept-encoding", "accept-language", "alert-info", "allow", "allow-events",
@@ -147,15 +145,16 @@ def _response(line: str, headers: Headers, body: bytes, fault: tuple[int, str] |
 
 
 def _owed(request: Request, status: int, detail: str) -> RemoteProtocolError:
-    """The error for a broken request: with a status only where RFC 3261 section 8.2.6 can be followed."""
+    """The error for a broken request: with a status only where there is a Via to send a response to."""
     error = RemoteProtocolError(detail, None)
-    if request.method != "ACK" and all(key in request.headers for key in _OWED):
-        try:
-            Via.parse(split_quoted(request.need("via"), ",")[0])
-        except RemoteProtocolError:
-            return error
-        error.status = status
-        error.request = request
+    if request.method == "ACK" or "via" not in request.headers:
+        return error
+    try:
+        _ = request.top_via
+    except RemoteProtocolError:
+        return error
+    error.status = status
+    error.request = request
     return error
 
 

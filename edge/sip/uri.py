@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
+from typing import Final
 from urllib.parse import unquote as percent_decode
 
 from edge.sip.errors import RemoteProtocolError
 from edge.sip.params import EMPTY, Params
 
-_SCHEMES = ("sip", "sips", "tel")
+_HOSTPORT: Final = r"(?:([A-Za-z0-9._\-]+)|\[([0-9A-Fa-f.]*:[0-9A-Fa-f:.]*)\])"
+"""A name or IPv4 address, or an IPv6 address in its brackets (RFC 5118 section 4.2): groups 1 and 2."""
+
+_SIP: Final = re.compile(
+    rf"""(?:([^\x00-\x20\x7f<>"@:]*)(?::([^\x00-\x20\x7f<>"@]*))?@)?
+    {_HOSTPORT}(?::([0-9]{{0,5}}))?
+    (;[^\x00-\x20\x7f<>"@?]*)?
+    (?:\?([^\x00-\x20\x7f<>"]*))?""",
+    re.VERBOSE,
+)
+"""What follows `sip:`. An "@" must be escaped everywhere else (section 25.1), so the first one ends the user part:
+before it ";" and "?" belong to the user, after it they begin parameters and headers (which may hold a careless "@")."""
+
+_OPAQUE: Final = re.compile(r'[^\x00-\x20\x7f<>"]+')
+_SCHEME: Final = re.compile(r"[a-z][a-z0-9+.\-]*")
+_SENT_BY: Final = re.compile(_HOSTPORT + r"\s*(?::\s*([0-9]{0,5}))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +33,8 @@ class Uri:
     """A `sip:`, `sips:` or `tel:` URI.
 
     `user` and `headers` are kept as they came (percent-encoded); `decoded_user` is what a person reads. A tel URI has
-    its number in `user` and an empty `host`. IPv6 hosts are kept without their brackets.
+    its number in `user` and an empty `host`. IPv6 hosts are kept without their brackets. A URI of another scheme
+    (which only an address may have) is opaque: all after the scheme is in `user`, and `host` is empty.
     """
 
     scheme: str
@@ -28,34 +46,41 @@ class Uri:
     headers: str = ""
 
     @classmethod
-    def parse(cls, text: str) -> Uri:
-        """Parse an addr-spec. Raises RemoteProtocolError: 416 for an unknown scheme, 400 for a bad form."""
+    def parse(cls, text: str, *, any_scheme: bool = False) -> Uri:
+        """Parse an addr-spec. Raises RemoteProtocolError: 416 for an unknown scheme, 400 for a bad form.
+
+        With `any_scheme` a URI of a scheme we do not know is opaque instead (`From: <http://...>` is well formed).
+        """
         scheme, colon, rest = text.partition(":")
-        scheme = scheme.strip().lower()
-        if not colon:
-            raise RemoteProtocolError("URI without a scheme", 400)
-        if scheme not in _SCHEMES:
-            raise RemoteProtocolError(f"URI scheme {scheme[:20]!r} is not supported", 416)
-        if any(c in rest for c in " \t\r\n<>"):
-            raise RemoteProtocolError("URI with blanks or brackets inside")
+        scheme = scheme.lower()
+        if scheme != "sip" and scheme != "sips":
+            if not colon or not _SCHEME.fullmatch(scheme) or not _OPAQUE.fullmatch(rest):
+                raise RemoteProtocolError("not a URI")
+            return cls._of_other(scheme, rest, any_scheme)
+        match = _SIP.fullmatch(rest)
+        if match is None:
+            raise RemoteProtocolError("bad SIP URI")
+        user, password, host, ipv6, port, params, headers = match.groups()
+        return cls(
+            scheme,
+            user,
+            host or ipv6,
+            _port(port) if port else None,
+            Params.parse(params) if params else EMPTY,
+            password,
+            headers or "",
+        )
+
+    @classmethod
+    def _of_other(cls, scheme: str, rest: str, any_scheme: bool) -> Uri:
         if scheme == "tel":
             number, _, tail = rest.partition(";")
             if not number:
                 raise RemoteProtocolError("tel URI without a number")
             return cls("tel", number, "", None, Params.parse(tail))
-        # the user part may hold ";" and "?" (RFC 3261 section 19.1.2): the last "@" before a header part ends it
-        user: str | None = None
-        password: str | None = None
-        at = rest.rfind("@", 0, rest.find("?", max(rest.find("@"), 0)) if "?" in rest[rest.find("@") + 1 :] else len(rest))
-        if at >= 0:
-            userinfo, rest = rest[:at], rest[at + 1 :]
-            user, pw_colon, pw = userinfo.partition(":")
-            if pw_colon:
-                password = pw
-        rest, _, headers = rest.partition("?")
-        hostport, _, tail = rest.partition(";")
-        host, port = parse_hostport(hostport)
-        return cls(scheme, user, host, port, Params.parse(tail), password, headers)
+        if not any_scheme:
+            raise RemoteProtocolError(f"URI scheme {scheme[:20]!r} is not supported", 416)
+        return cls(scheme, rest, "")
 
     @property
     def decoded_user(self) -> str:
@@ -69,7 +94,9 @@ class Uri:
         return value.lower() if value else None
 
     def bare(self) -> Uri:
-        """The URI without header part and without parameters that only mean something to a Contact (method, headers)."""
+        """As a Request-URI may be: without header part and `method` parameter (RFC 3261 section 19.1.5)."""
+        if not self.headers and "method" not in self.params:
+            return self
         return replace(self, headers="", params=self.params.without("method"))
 
     def equivalent(self, other: Uri) -> bool:
@@ -90,28 +117,27 @@ class Uri:
         return self.headers == other.headers or _header_set(self.headers) == _header_set(other.headers)
 
     def __str__(self) -> str:
-        if self.scheme == "tel":
-            return f"tel:{self.user}{self.params}"
-        out = [self.scheme, ":"]
-        if self.user is not None:
-            out.append(self.user)
-            if self.password is not None:
-                out += [":", self.password]
-            out.append("@")
-        out.append(format_host(self.host))
-        if self.port is not None:
-            out.append(f":{self.port}")
-        out.append(str(self.params))
-        if self.headers:
-            out += ["?", self.headers]
-        return "".join(out)
+        params = str(self.params) if self.params else ""
+        if not self.host:
+            return f"{self.scheme}:{self.user}{params}"
+        port = f":{self.port}" if self.port is not None else ""
+        tail = f"{format_host(self.host)}{port}{params}{f'?{self.headers}' if self.headers else ''}"
+        if self.user is None:
+            return f"{self.scheme}:{tail}"
+        if self.password is not None:
+            return f"{self.scheme}:{self.user}:{self.password}@{tail}"
+        return f"{self.scheme}:{self.user}@{tail}"
 
 
-_NEVER_ALONE = frozenset({"transport", "user", "ttl", "method", "maddr"})
+_NEVER_ALONE: Final = frozenset({"transport", "user", "ttl", "method", "maddr"})
+_RESERVED_ESCAPE: Final = re.compile(r"%(?=3B|2F|3F|3A|40|26|3D|2B|24|2C|25)", re.IGNORECASE)
 
 
 def _decoded(text: str | None) -> str | None:
-    return percent_decode(text) if text and "%" in text else text
+    """Escapes undone, but for reserved characters, which are not equivalent to their escaped form (section 19.1.4)."""
+    if not text or "%" not in text:
+        return text
+    return percent_decode(_RESERVED_ESCAPE.sub("%25", text), errors="surrogateescape")
 
 
 def _dialled(user: str | None) -> str:
@@ -119,8 +145,8 @@ def _dialled(user: str | None) -> str:
 
 
 def _same_params(a: Params, b: Params, strict: bool) -> bool:
-    left = {n.lower(): (v or "").lower() for n, v in a.items()}
-    right = {n.lower(): (v or "").lower() for n, v in b.items()}
+    left = {(_decoded(n) or "").lower(): (_decoded(v) or "").lower() for n, v in a.items()}
+    right = {(_decoded(n) or "").lower(): (_decoded(v) or "").lower() for n, v in b.items()}
     if strict:
         return left == right
     return all(
@@ -140,26 +166,18 @@ def format_host(host: str) -> str:
 
 def parse_hostport(text: str) -> tuple[str, int | None]:
     """Split `host[:port]`, `[v6]:port`. Raises RemoteProtocolError where there is no host or the port is none."""
-    text = text.strip()
-    if text.startswith("["):
-        host, bracket, rest = text[1:].partition("]")
-        if not bracket:
-            raise RemoteProtocolError("IPv6 address without a closing bracket")
-        port_text = rest.lstrip(":") if rest.startswith(":") else ""
-        if rest and not rest.startswith(":"):
-            raise RemoteProtocolError("text after an IPv6 address")
-    elif text.count(":") > 1:
-        host, port_text = text, ""
-    else:
-        host, _, port_text = text.partition(":")
-        host, port_text = host.strip(), port_text.strip()
-    if not host:
-        raise RemoteProtocolError("no host")
-    if not port_text:
-        return host, None
-    if not (port_text.isascii() and port_text.isdigit() and len(port_text) <= 5 and 0 < int(port_text) < 65536):
+    match = _SENT_BY.fullmatch(text.strip())
+    if match is None:
+        raise RemoteProtocolError("bad host or port")
+    host, ipv6, port = match.groups()
+    return host or ipv6, _port(port) if port else None
+
+
+def _port(text: str) -> int:
+    number = int(text)
+    if not 0 < number < 65536:
         raise RemoteProtocolError("port out of range")
-    return host, int(port_text)
+    return number
 
 
 def encode_user(text: str) -> str:
@@ -167,7 +185,7 @@ def encode_user(text: str) -> str:
     if text.isalnum() and text.isascii():
         return text
     out: list[str] = []
-    for byte in text.encode():
+    for byte in text.encode("utf-8", "surrogateescape"):
         c = chr(byte)
         out.append(c if (c.isascii() and c.isalnum()) or c in "-_.!~*'()&=+$,;?/" else f"%{byte:02X}")
     return "".join(out)

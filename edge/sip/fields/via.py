@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import re
+from dataclasses import dataclass
+from typing import Final
 
 from edge.sip.errors import RemoteProtocolError
 from edge.sip.params import EMPTY, Params
 from edge.sip.uri import format_host, parse_hostport
+
+# any version is read, so that a request of another one can be answered with 505
+_HEAD: Final = re.compile(r"\s*SIP\s*/\s*[^\s/]+\s*/\s*([A-Za-z0-9\-.!%*_+`'~]+)\s+(\S.*)", re.IGNORECASE | re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,22 +27,15 @@ class Via:
     def parse(cls, text: str) -> Via:
         """Parse one value (a list is to be split before). Raises RemoteProtocolError; None is owed without a Via."""
         head, _, tail = text.partition(";")
-        protocol, _, sent_by = head.strip().partition(" ")
-        if not sent_by.strip() and "/" in head:  # blanks around the slashes are allowed
-            raise RemoteProtocolError("Via without sent-by", None)
-        while protocol.count("/") < 2 or protocol.endswith("/") or sent_by.lstrip().startswith("/"):
-            more, _, sent_by = sent_by.lstrip().partition(" ")
-            if not more:
-                raise RemoteProtocolError("Via without a protocol", None)
-            protocol += more
-        parts = [p.strip() for p in protocol.split("/")]
-        if len(parts) != 3 or parts[0].upper() != "SIP" or not parts[2]:
-            raise RemoteProtocolError("bad Via protocol", None)
+        match = _HEAD.fullmatch(head)
+        if match is None:
+            raise RemoteProtocolError("bad Via", None)
+        transport, sent_by = match.groups()
         try:
-            host, port = parse_hostport(sent_by.strip())
+            host, port = parse_hostport(sent_by)
         except RemoteProtocolError as error:
             raise RemoteProtocolError(f"Via: {error.detail}", None) from error
-        return cls(parts[2].upper(), host, port, Params.parse(tail))
+        return cls(transport.upper(), host, port, Params.parse(tail))
 
     @property
     def branch(self) -> str | None:
@@ -45,14 +43,20 @@ class Via:
         return self.params.get("branch")
 
     def with_received(self, address: str, port: int) -> Via:
-        """As the server transport marks it: `received` always where it differs, `rport` where it was asked for."""
+        """As the server transport marks it: `rport` where it was asked for, and `received` then and where it differs.
+
+        What the sender itself wrote into `received` never stays (RFC 3261 section 18.2.1, RFC 3581 section 4).
+        """
         params = self.params
-        rport = params.get("rport")
-        if rport is not None:
+        if "rport" in params:
             params = params.with_("rport", str(port)).with_("received", address)
         elif address != self.host:
             params = params.with_("received", address)
-        return replace(self, params=params)
+        elif "received" in params:
+            params = params.without("received")
+        else:
+            return self
+        return Via(self.transport, self.host, self.port, params)
 
     def __str__(self) -> str:
         port = f":{self.port}" if self.port is not None else ""
