@@ -55,10 +55,10 @@ def render(call: TracedCall, wall_offset: float, messages: bool = True) -> str:
         if messages:
             flow = message.flow
             way = "from" if message.direction == "in" else "to"
-            body.append(f"---- {message.at - start:.3f}  {rung.strip()}  {way} {flow.transport}:{flow.remote}")
+            body.append(f"\n---- {message.at - start:.3f}  {rung.strip()}  {way} {flow.transport}:{flow.remote}")
             body.append(redact(message.data).decode("utf-8", "backslashreplace").replace("\r\n", "\n").rstrip("\n"))
     if body:
-        out += ["", *body]
+        out += body
     return "\n".join(out) + "\n"
 
 

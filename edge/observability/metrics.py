@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
@@ -62,6 +62,7 @@ class Metrics:
 
     def __init__(self, version: str = "", edge: str = "") -> None:
         """`version` of the program and the name of this `edge` go into `sip_edge_build_info`."""
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry(auto_describe=False)
         reg = self.registry
         info = Gauge(
@@ -103,7 +104,7 @@ class Metrics:
         self._log_drops = Gauge("sip_edge_log_lines_dropped", "Log lines lost since the start", registry=reg)
         ProcessCollector(namespace="sip_edge", registry=reg)
 
-        self._refusal = {r: self._refusals.labels(r) for r in _REASONS}
+        self._refusal = {r: self._refusals.labels(r) for r in sorted(_REASONS)}
         self._message: dict[tuple[str, str, bytes], Counter] = {}
 
     def attach(self, live: Callable[[], Live], dropped_lines: Callable[[], int] | None = None) -> None:

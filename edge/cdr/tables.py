@@ -1,0 +1,122 @@
+"""The SQL of call detail records and refused calls: storing, reading, forgetting.
+
+Records travel as JSON and PostgreSQL makes rows of them, so that each is encoded once for spool and table. Storing the
+same record twice stores it once: the id is the key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from asyncpg import Record as Row
+from asyncpg.connection import Connection
+from asyncpg.pool import PoolConnectionProxy
+
+from edge.cdr.record import CALL_COLUMNS, REFUSED_COLUMNS
+
+AnyConnection = Connection[Row] | PoolConnectionProxy[Row]
+Acquire = Callable[[], AbstractAsyncContextManager[AnyConnection]]
+"""Gives a connection for a while; a pool's `acquire`."""
+
+_PURGE_CHUNK = 5000
+
+
+def _insert(table: str, columns: Sequence[str]) -> str:
+    names = ", ".join(columns)
+    return (
+        f"INSERT INTO sip_edge.{table} ({names}) SELECT {names} "
+        f"FROM json_populate_recordset(NULL::sip_edge.{table}, $1::json) ON CONFLICT DO NOTHING"
+    )
+
+
+_INSERT_CALLS = _insert("call_records", CALL_COLUMNS)
+_INSERT_REFUSED = _insert("refused_calls", REFUSED_COLUMNS)
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long records are kept (domain rule 7.9): at most six months for calls, 7 days for refused calls."""
+
+    calls: timedelta = timedelta(days=180)
+    refused: timedelta = timedelta(days=7)
+
+
+@dataclass(frozen=True, slots=True)
+class Purged:
+    """What a purge removed, and when the next refused call will have reached its age (None: there is none)."""
+
+    calls: int
+    refused: int
+    next_refused: datetime | None
+
+
+class PostgresRecords:
+    """Stores and reads records through connections that `acquire` gives. Methods raise what asyncpg raises."""
+
+    def __init__(self, acquire: Acquire) -> None:
+        self._acquire = acquire
+
+    async def insert(self, calls: Sequence[bytes], refused: Sequence[bytes]) -> None:
+        """Store records (JSON of `edge.cdr.record.to_json`), all or none; those already there are left alone."""
+        async with self._acquire() as connection, connection.transaction():
+            if calls:
+                await connection.execute(_INSERT_CALLS, _array(calls))
+            if refused:
+                await connection.execute(_INSERT_REFUSED, _array(refused))
+
+    async def purge(self, now: datetime, retention: Retention) -> Purged:
+        """Forget records older than their time at `now`, some thousands at once, so that nobody waits for a lock."""
+        async with self._acquire() as connection:
+            calls = await _delete(connection, "call_records", "ended_at", now - retention.calls)
+            refused = await _delete(connection, "refused_calls", "at", now - retention.refused)
+            oldest: datetime | None = await connection.fetchval("SELECT min(at) FROM sip_edge.refused_calls")
+        return Purged(calls, refused, oldest + retention.refused if oldest is not None else None)
+
+    async def refusals(
+        self, since: datetime, number: str | None = None, account: str | None = None, limit: int = 200
+    ) -> list[dict[str, object]]:
+        """Refused calls after `since`, newest first; `number` matches the number, `account` the account."""
+        async with self._acquire() as connection:
+            rows = await connection.fetch(_REFUSALS, since, number, account, limit)
+        return [dict(row) for row in rows]
+
+    async def find(self, key: str) -> dict[str, object] | None:
+        """The record of a call by our id or either SIP Call-ID, else the refused call of that id; None if unknown.
+
+        `table` in the answer names where it was found.
+        """
+        async with self._acquire() as connection:
+            row = await connection.fetchrow(_CALL, key)
+            table = "call_records"
+            if row is None:
+                row = await connection.fetchrow(_REFUSED, key)
+                table = "refused_calls"
+        return None if row is None else {"table": table, **dict(row)}
+
+
+_REFUSALS = f"""SELECT {", ".join(REFUSED_COLUMNS)} FROM sip_edge.refused_calls
+    WHERE at > $1 AND ($2::text IS NULL OR number = $2) AND ($3::text IS NULL OR account = $3)
+    ORDER BY at DESC LIMIT $4"""
+_CALL = f"""SELECT {", ".join(CALL_COLUMNS)} FROM sip_edge.call_records
+    WHERE id::text = $1 OR a_call_id = $1 OR b_call_id = $1 ORDER BY started_at DESC LIMIT 1"""
+_REFUSED = f"""SELECT {", ".join(REFUSED_COLUMNS)} FROM sip_edge.refused_calls WHERE id::text = $1"""
+
+
+def _array(lines: Sequence[bytes]) -> str:
+    return "[" + b",".join(lines).decode("ascii") + "]"
+
+
+async def _delete(connection: AnyConnection, table: str, column: str, until: datetime) -> int:
+    statement = (
+        f"DELETE FROM sip_edge.{table} WHERE ctid = ANY(ARRAY(SELECT ctid FROM sip_edge.{table} "
+        f"WHERE {column} <= $1 LIMIT {_PURGE_CHUNK}))"
+    )
+    total = 0
+    while True:
+        count = int((await connection.execute(statement, until)).split()[-1])
+        total += count
+        if count < _PURGE_CHUNK:
+            return total

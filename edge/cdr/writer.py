@@ -1,0 +1,265 @@
+"""Takes records from the call path and brings each into the database exactly once, whatever happens meanwhile.
+
+`put` encodes a record and returns. Ten times a second what came together is written to the spool and synced (group
+commit); only then it goes to the database. So a database that is away costs nothing but disk, and a crash of the
+process or the machine costs at most the records of the last interval. Where the disk fails, records go straight to the
+database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import Protocol
+
+import asyncpg
+import structlog
+
+from edge.cdr.record import CallRecord, Record, to_json
+from edge.cdr.spool import Batch, Spool
+from edge.cdr.tables import Purged, Retention
+
+MAX_PENDING = 100_000
+"""Records held in memory while neither disk nor database take them."""
+_DATABASE_TIMEOUT = 20.0
+_FIRST_RETRY, _LAST_RETRY = 0.5, 15.0
+_SPOOL_RETRY = 1.0
+_PURGE_EVERY = 60.0
+
+_CALL, _REFUSED = b"C", b"R"
+_REFUSED_BY_DATABASE = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.ProgramLimitExceededError,
+)
+"""Errors that are the record's own fault; every other is the database's and passes."""
+_AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+
+
+class RecordStore(Protocol):
+    """Where records end: `edge.cdr.tables.PostgresRecords`."""
+
+    async def insert(self, calls: Sequence[bytes], refused: Sequence[bytes]) -> None: ...
+
+
+class RecordCounters(Protocol):
+    """What is counted: `edge.observability.metrics.Metrics`."""
+
+    def records_stored(self, table: str, count: int) -> None: ...
+
+    def records_lost(self, table: str, count: int) -> None: ...
+
+    def record_failure(self, where: str) -> None: ...
+
+
+class RecordWriter:
+    """Writes records through `spool` into `store`; `interval` (seconds, at most 1) is what a crash may cost."""
+
+    def __init__(self, spool: Spool, store: RecordStore, counters: RecordCounters, interval: float = 0.1) -> None:
+        if not 0 < interval <= 1:
+            raise ValueError(f"the interval of the record writer is {interval} s: it must be over 0 and at most 1")
+        self._spool = spool
+        self._store = store
+        self._counters = counters
+        self._interval = interval
+        self._pending: list[bytes] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._due = asyncio.Event()
+        self._spooled = asyncio.Event()
+        self._closing = asyncio.Event()
+        self._all_spooled = False
+        self._away = False
+        self._disk = ThreadPoolExecutor(1, thread_name_prefix="record-spool")
+        self._log = structlog.get_logger(room="cdr")
+
+    @property
+    def waiting(self) -> int:
+        """Records not yet in the database."""
+        return self._spool.waiting + len(self._pending)
+
+    def put(self, record: Record) -> None:
+        """Take a record; costs the encoding and never waits. To be called in the event loop."""
+        if len(self._pending) >= MAX_PENDING:
+            self._counters.records_lost(_table(record), 1)
+            return
+        self._pending.append((_CALL if isinstance(record, CallRecord) else _REFUSED) + to_json(record))
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._interval, self._due.set)
+
+    async def run(self) -> None:
+        """Work until `close`; when cancelled, what is pending is still written to the spool."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._fill_spool())
+                tasks.create_task(self._drain_spool())
+        finally:
+            self._disk.shutdown(wait=True)
+            self._spool_the_rest()
+            self._spool.close()
+
+    def close(self) -> None:
+        """Let `run` end: what is pending is spooled, and stored where the database answers at the first try."""
+        self._closing.set()
+        self._due.set()
+        self._spooled.set()
+
+    async def _fill_spool(self) -> None:
+        loop = asyncio.get_running_loop()
+        while not (self._closing.is_set() and not self._pending):
+            await self._due.wait()
+            self._due.clear()
+            self._timer = None
+            lines, self._pending = self._pending, []
+            if not lines:
+                continue
+            try:
+                await asyncio.shield(loop.run_in_executor(self._disk, self._spool.append, lines))
+            except OSError as e:
+                self._pending[:0] = lines
+                self._counters.record_failure("spool")
+                self._log.error("records.spool_failed", records=len(lines), error=str(e))
+                if await self._into_database(lines):
+                    del self._pending[: len(lines)]
+                elif self._closing.is_set():
+                    break
+                else:
+                    self._timer = loop.call_later(_SPOOL_RETRY, self._due.set)
+            else:
+                self._spooled.set()
+        self._all_spooled = True
+        self._spooled.set()
+
+    def _spool_the_rest(self) -> None:
+        lines, self._pending = self._pending, []
+        if not lines:
+            return
+        try:
+            self._spool.append(lines)
+        except OSError as e:
+            for table, mark in (("call_records", _CALL), ("refused_calls", _REFUSED)):
+                self._counters.records_lost(table, sum(line[:1] == mark for line in lines))
+            self._log.error("records.lost", records=len(lines), error=str(e))
+
+    async def _drain_spool(self) -> None:
+        loop = asyncio.get_running_loop()
+        batch: Batch | None = None
+        retry = _FIRST_RETRY
+        while True:
+            self._spooled.clear()
+            try:
+                batch = await loop.run_in_executor(self._disk, self._spool.advance, batch)
+            except OSError as e:
+                self._counters.record_failure("spool")
+                self._log.error("records.spool_unreadable", error=str(e))
+                batch = None
+                if await self._closed_within(_LAST_RETRY):
+                    return
+                continue
+            if batch is None:
+                if self._all_spooled:
+                    return
+                await self._spooled.wait()
+                continue
+            while not await self._into_database(batch.lines):
+                if await self._closed_within(retry):
+                    return
+                retry = min(retry * 2, _LAST_RETRY)
+            retry = _FIRST_RETRY
+
+    async def _closed_within(self, seconds: float) -> bool:
+        try:
+            await asyncio.wait_for(self._closing.wait(), seconds)
+        except TimeoutError:
+            return False
+        return True
+
+    async def _into_database(self, lines: list[bytes]) -> bool:
+        calls = [line[1:] for line in lines if line[:1] == _CALL]
+        refused = [line[1:] for line in lines if line[:1] == _REFUSED]
+        try:
+            async with asyncio.timeout(_DATABASE_TIMEOUT):
+                await self._store.insert(calls, refused)
+        except _REFUSED_BY_DATABASE as e:
+            return await self._without_bad_one(lines, e)
+        except _AWAY as e:
+            self._counters.record_failure("database")
+            if not self._away:
+                self._away = True
+                self._log.warning("records.database_away", waiting=self.waiting, error=f"{type(e).__name__}: {e}")
+            return False
+        if self._away:
+            self._away = False
+            self._log.info("records.database_back", waiting=self.waiting)
+        if calls:
+            self._counters.records_stored("call_records", len(calls))
+        if refused:
+            self._counters.records_stored("refused_calls", len(refused))
+        return True
+
+    async def _without_bad_one(self, lines: list[bytes], error: Exception) -> bool:
+        if len(lines) > 1:
+            half = len(lines) // 2
+            return await self._into_database(lines[:half]) and await self._into_database(lines[half:])
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.run_in_executor(self._disk, self._spool.set_aside, lines[0], str(error))
+        except OSError as e:
+            self._counters.record_failure("spool")
+            self._log.error("records.spool_failed", records=1, error=str(e))
+            return False
+        self._counters.records_lost("call_records" if lines[0][:1] == _CALL else "refused_calls", 1)
+        self._log.error("records.refused_by_database", error=str(error), kept_in="rejected.records")
+        return True
+
+
+def _table(record: Record) -> str:
+    return "call_records" if isinstance(record, CallRecord) else "refused_calls"
+
+
+class Purger(Protocol):
+    """What forgets: `edge.cdr.tables.PostgresRecords`."""
+
+    async def purge(self, now: datetime, retention: Retention) -> Purged: ...
+
+
+class PurgeJob:
+    """Forgets records when their time is up: refused calls to the second, whatever else at least every minute.
+
+    `utc` gives the wall clock (aware, UTC).
+    """
+
+    def __init__(self, records: Purger, utc: Callable[[], datetime], retention: Retention) -> None:
+        self._records = records
+        self._utc = utc
+        self._retention = retention
+        self._closing = asyncio.Event()
+        self._log = structlog.get_logger(room="cdr")
+
+    async def once(self) -> float:
+        """Purge now; seconds until it is worth doing again. A database that is away is tried again after a minute."""
+        now = self._utc()
+        try:
+            purged = await self._records.purge(now, self._retention)
+        except _AWAY as e:
+            self._log.warning("records.purge_failed", error=f"{type(e).__name__}: {e}")
+            return _PURGE_EVERY
+        if purged.calls or purged.refused:
+            self._log.info("records.purged", calls=purged.calls, refused=purged.refused)
+        if purged.next_refused is None:
+            return _PURGE_EVERY
+        return min(_PURGE_EVERY, max(0.05, (purged.next_refused - now).total_seconds()))
+
+    async def run(self) -> None:
+        """Work until `close`."""
+        while not self._closing.is_set():
+            wait = await self.once()
+            try:
+                await asyncio.wait_for(self._closing.wait(), wait)
+            except TimeoutError:
+                pass
+
+    def close(self) -> None:
+        """Let `run` end."""
+        self._closing.set()
