@@ -47,7 +47,7 @@ class Caller:
     privacy: frozenset[str] = frozenset()
     """Values of Privacy in lower case: id, header, session, user, critical, none."""
     from_anonymous: bool = False
-    """From says anonymous (RFC 3323: anonymous@anonymous.invalid), or carries no number."""
+    """From says anonymous (RFC 3323: anonymous@anonymous.invalid). Not: From carries no number."""
     diversion: tuple[str, ...] = ()
     """User parts of Diversion / History-Info entries, newest first."""
 
@@ -60,6 +60,8 @@ class CallAttempt:
     called: tuple[Called, ...]
     """In the order in which the message has them; a carrier's `ddi_source` chooses among them."""
     caller: Caller = Caller()
+    pick: float = 0.0
+    """0 <= pick < 1: the draw that shares calls among carriers by weight. Randomness is an input."""
 
 
 class Reason(StrEnum):
@@ -155,6 +157,8 @@ class Identity:
     anonymous: bool = False
     diversion: tuple[str, ...] = ()
     """E.164 numbers that forwarded the call, newest first."""
+    diversion_reason: str = "unconditional"
+    """Why the newest of them forwarded it (RFC 5806): unconditional, user-busy, no-answer, unavailable, unknown."""
 
 
 class TargetKind(StrEnum):

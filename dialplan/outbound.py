@@ -1,0 +1,193 @@
+"""Calls from a seat or a customer's PBX: to an extension, a short code, or out over a carrier."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from config.model import Account, AccountStatus, Seat, Trunk
+from config.snapshot import Snapshot
+from dialplan import barring, emergency, number
+from dialplan.cli.ask import Ask, Kind, Own, Shown
+from dialplan.cli.at_carrier import identity_at
+from dialplan.cli.registry import choose
+from dialplan.cli.rules import anonymous
+from dialplan.grammar import Dialled, Grammar
+from dialplan.grammar import Kind as DialledKind
+from dialplan.model import (
+    CallAttempt,
+    ChannelClaim,
+    Decision,
+    Direction,
+    Identity,
+    Reason,
+    Refusal,
+    RoutePlan,
+    SourceKind,
+    Target,
+    TargetKind,
+    Trace,
+)
+from dialplan.routing import account_leg, carrier_out, carriers_in_order
+
+MAX_CARRIERS = 8
+"""How many carriers one call tries."""
+
+
+def decide(attempt: CallAttempt, snapshot: Snapshot, now: datetime, trace: Trace) -> Decision:
+    """Route a call from a seat or a trunk."""
+    source = attempt.source
+    seat: Seat | None = None
+    trunk: Trunk | None = None
+    if source.kind is SourceKind.SEAT:
+        seat = snapshot.seats.get(source.name)
+        account = snapshot.accounts.get(seat.account) if seat is not None else None
+    else:
+        trunk = snapshot.trunks.get((source.account, source.name))
+        account = snapshot.accounts.get(source.account) if trunk is not None else None
+    if account is None:
+        return Refusal(Reason.UNKNOWN_SOURCE, f"{source.kind.value} {source.name} is not provisioned", trace=trace)
+    lent = emergency.borrowed_number(account, seat, trunk, attempt.caller, snapshot)
+    lender = snapshot.accounts.get(lent.account) if lent is not None else None
+    grammar = Grammar(account, emergency.numbers_for(account, lender), snapshot, trace)
+    dialled = grammar.parse(_dialled(attempt))
+    if isinstance(dialled, Refusal):
+        return dialled
+    if dialled.kind is DialledKind.EMERGENCY:
+        return emergency.plan(dialled.number, account, seat, trunk, attempt.caller, snapshot, attempt.pick, trace)
+    refused = _may_call(account, trunk, now, trace)
+    if refused is not None:
+        return refused
+    ask = Ask(
+        account,
+        seat,
+        trunk,
+        attempt.caller,
+        dialled.chosen,
+        dialled.shows_number,
+        snapshot,
+        now,
+        trace,
+        dialled.anonymous,
+    )
+    if dialled.kind is DialledKind.INTERNAL:
+        return _internal(ask, dialled)
+    return _external(ask, dialled, attempt.pick)
+
+
+def _dialled(attempt: CallAttempt) -> str:
+    for called in attempt.called:
+        if called.place == "request-uri":
+            return number.clean(called.user, called.is_phone)
+    return number.clean(attempt.called[0].user, attempt.called[0].is_phone) if attempt.called else ""
+
+
+def _may_call(account: Account, trunk: Trunk | None, now: datetime, trace: Trace) -> Refusal | None:
+    if account.status is AccountStatus.SUSPENDED:
+        trace.add("A1", f"account {account.id} is suspended")
+        return Refusal(Reason.ACCOUNT_SUSPENDED, f"account {account.id} is suspended", trace=trace)
+    if trunk is not None and trunk.valid_from is not None and now < trunk.valid_from:
+        text = f"trunk {trunk.name} is planned for {trunk.valid_from:%Y-%m-%d %H:%M} UTC"
+        trace.add("A3", text)
+        return Refusal(Reason.TRUNK_PLANNED, text, trace=trace)
+    return None
+
+
+def _internal(ask: Ask, dialled: Dialled) -> Decision:
+    """A call inside the account: never counted, shown with the extension (rule R2)."""
+    called = dialled.seat
+    if called is None:
+        raise AssertionError("an internal number always has its seat")
+    withheld = anonymous.apply(ask)
+    if withheld and called.reject_anonymous:
+        ask.trace.add("I4", f"seat {called.username} takes no calls without a number")
+        return Refusal(Reason.ANONYMOUS_REJECTED, f"seat {called.username} refuses withheld callers", trace=ask.trace)
+    identity = Identity(anonymous=True) if withheld else _internal_identity(ask)
+    ask.trace.add("R2", f"stays inside the account: seat {called.username}")
+    return RoutePlan(
+        Direction.INTERNAL,
+        (Target(TargetKind.SEAT, called.username, called.account, "", identity),),
+        dialled.number,
+        ask.account.id,
+        ask.account.id,
+        identity,
+        trace=ask.trace,
+    )
+
+
+def _internal_identity(ask: Ask) -> Identity:
+    seat = ask.seat
+    if seat is not None:
+        return Identity(seat.extension or seat.primary_number or seat.username, None, seat.name)
+    trunk = ask.trunk
+    user = ask.caller.from_user
+    e164 = ask.named(user)
+    if e164 is not None and isinstance(ask.ours(e164), Own):
+        return Identity(e164)
+    return Identity(trunk.default_number if trunk is not None else None)
+
+
+def _external(ask: Ask, dialled: Dialled, pick: float) -> Decision:
+    account, trace, trunk = ask.account, ask.trace, ask.trunk
+    barred = barring.check(account, dialled.number, trace)
+    if barred is not None:
+        return barred
+    cli = choose(ask)
+    if isinstance(cli, Refusal):
+        return cli
+    own, shown = cli.own, cli.shown
+    billed = ask.snapshot.accounts.get(own.row.account)
+    if billed is None or billed.status is AccountStatus.SUSPENDED:
+        text = f"account {own.row.account}, which has the number and is billed, is suspended"
+        trace.add("A1", text)
+        return Refusal(Reason.ACCOUNT_SUSPENDED, text, trace=trace)
+    targets = carrier_targets(ask.snapshot, own, shown, dialled.number, account, ask.now, pick, trace)
+    if isinstance(targets, Refusal):
+        return targets
+    claims: tuple[ChannelClaim, ...] = (account_leg(account),)
+    if trunk is not None:
+        key = f"{account.id}/{trunk.name}"
+        claims = (
+            ChannelClaim("trunk", key, "out", trunk.parallel_calls_out),
+            ChannelClaim("trunk", key, "total", trunk.parallel_calls),
+            *claims,
+        )
+    withheld = shown.kind is Kind.ANONYMOUS
+    caller = Identity(anonymous=True) if withheld else Identity(shown.number, own.number)
+    if own.row.account != account.id:
+        trace.add("A2", f"billed to account {own.row.account}, which has the number")
+    return RoutePlan(
+        Direction.OUTBOUND, targets, dialled.number, account.id, own.row.account, caller, claims, trace=trace
+    )
+
+
+def carrier_targets(
+    snapshot: Snapshot,
+    own: Own,
+    shown: Shown,
+    destination: str,
+    account: Account,
+    now: datetime,
+    pick: float,
+    trace: Trace,
+    diversion_reason: str = "unconditional",
+    extra: tuple[ChannelClaim, ...] = (),
+) -> tuple[Target, ...] | Refusal:
+    """The carriers to try: first those that show the wanted number, each group by priority and weight (rule R7)."""
+    good: list[Target] = []
+    stand_in: list[Target] = []
+    for carrier in carriers_in_order(snapshot, pick):
+        at = identity_at(carrier, own, shown, destination, account, snapshot, now, trace, diversion_reason)
+        if at is None:
+            continue
+        user = number.to_wire(destination, carrier.number_format, carrier.home_country)
+        target = Target(TargetKind.CARRIER, carrier.name, "", user, at.identity, (*extra, *carrier_out(carrier)))
+        (good if at.good else stand_in).append(target)
+    targets = (*good, *stand_in)[:MAX_CARRIERS]
+    if not targets:
+        if snapshot.carriers:
+            trace.add("R7", "no carrier can show this number, and the account refuses rather than shows another")
+            return Refusal(Reason.CLI_NOT_ALLOWED, "no carrier can show the wanted number", trace=trace)
+        trace.add("R7", "there are no carriers")
+        return Refusal(Reason.NO_CARRIER, "no carrier is provisioned", trace=trace)
+    trace.add("R7", f"carriers in order: {', '.join(t.name for t in targets)}")
+    return targets
