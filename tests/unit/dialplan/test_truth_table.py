@@ -31,7 +31,7 @@ CALLS = [
     ("#31#02079460000",  "+442079460000",  OWN,    True),
     ("*31#+442079460000", "+442079460000", OWN,    True),
     ("+2348021234567",   "+2348021234567", OWN,    False),
-    ("2344221234567",    "+2344221234567", OWN,    False),  # +422 is no country: not prefix 23
+    ("2342212345678",    "+2342212345678", OWN,    False),  # +422 is no country: not prefix 23
 ]  # fmt: skip
 
 # dialled           refused as                  the rule that refuses
