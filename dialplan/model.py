@@ -134,6 +134,10 @@ class Refusal:
     limit: int | None = None
     used: int | None = None
     trace: Trace = field(default_factory=Trace)
+    account: str | None = None
+    """The account that is served, as far as it is known."""
+    number: str | None = None
+    """The number meant: E.164 with +, an extension or a bare code, as far as it is known."""
 
 
 class Direction(StrEnum):
