@@ -12,7 +12,6 @@ from dialplan.cli.ask import Kind, Own, Shown
 from dialplan.model import (
     CallAttempt,
     Caller,
-    ChannelClaim,
     Decision,
     Direction,
     Identity,
@@ -25,8 +24,7 @@ from dialplan.model import (
     Trace,
 )
 from dialplan.numbering import may_be_shown
-from dialplan.outbound import carrier_targets
-from dialplan.routing import account_leg, carrier_in, number_in
+from dialplan.routing import account_leg, carrier_in, carrier_targets, number_in, trunk_in
 
 _WITHHOLDING = frozenset({"id", "header", "user"})
 _NEVER_DIALABLE = "+448979"
@@ -215,13 +213,8 @@ def _to_trunk(call: Call, name: str, visited: tuple[str, ...]) -> Decision:
         text = f"trunk {name} is planned for {trunk.valid_from:%Y-%m-%d %H:%M} UTC"
         call.trace.add("A3", text)
         return Refusal(Reason.TRUNK_PLANNED, text, trace=call.trace)
-    key = f"{account}/{name}"
-    claims = (
-        ChannelClaim("trunk", key, "in", trunk.parallel_calls_in),
-        ChannelClaim("trunk", key, "total", trunk.parallel_calls),
-    )
     call.trace.add("R1", f"goes to trunk {name} with the full number {call.ddi}")
-    return _plan(call, (Target(TargetKind.TRUNK, name, account, call.ddi, call.caller, claims),), visited)
+    return _plan(call, (Target(TargetKind.TRUNK, name, account, call.ddi, call.caller, trunk_in(trunk)),), visited)
 
 
 def _forward(call: Call, destination: str, visited: tuple[str, ...], why: str) -> Decision:

@@ -7,8 +7,7 @@ from datetime import datetime
 from config.model import Account, AccountStatus, Seat, Trunk
 from config.snapshot import Snapshot
 from dialplan import barring, emergency, number
-from dialplan.cli.ask import Ask, Kind, Own, Shown
-from dialplan.cli.at_carrier import identity_at
+from dialplan.cli.ask import Ask, Kind, Own
 from dialplan.cli.registry import choose
 from dialplan.cli.rules import anonymous
 from dialplan.grammar import Dialled, Grammar
@@ -27,10 +26,7 @@ from dialplan.model import (
     TargetKind,
     Trace,
 )
-from dialplan.routing import account_leg, carrier_out, carriers_in_order
-
-MAX_CARRIERS = 8
-"""How many carriers one call tries."""
+from dialplan.routing import account_leg, carrier_targets, trunk_out
 
 
 def decide(attempt: CallAttempt, snapshot: Snapshot, now: datetime, trace: Trace) -> Decision:
@@ -145,12 +141,7 @@ def _external(ask: Ask, dialled: Dialled, pick: float) -> Decision:
         return targets
     claims: tuple[ChannelClaim, ...] = (account_leg(account),)
     if trunk is not None:
-        key = f"{account.id}/{trunk.name}"
-        claims = (
-            ChannelClaim("trunk", key, "out", trunk.parallel_calls_out),
-            ChannelClaim("trunk", key, "total", trunk.parallel_calls),
-            *claims,
-        )
+        claims = (*trunk_out(trunk), *claims)
     withheld = shown.kind is Kind.ANONYMOUS
     caller = Identity(anonymous=True) if withheld else Identity(shown.number, own.number)
     if own.row.account != account.id:
@@ -158,36 +149,3 @@ def _external(ask: Ask, dialled: Dialled, pick: float) -> Decision:
     return RoutePlan(
         Direction.OUTBOUND, targets, dialled.number, account.id, own.row.account, caller, claims, trace=trace
     )
-
-
-def carrier_targets(
-    snapshot: Snapshot,
-    own: Own,
-    shown: Shown,
-    destination: str,
-    account: Account,
-    now: datetime,
-    pick: float,
-    trace: Trace,
-    diversion_reason: str = "unconditional",
-    extra: tuple[ChannelClaim, ...] = (),
-) -> tuple[Target, ...] | Refusal:
-    """The carriers to try: first those that show the wanted number, each group by priority and weight (rule R7)."""
-    good: list[Target] = []
-    stand_in: list[Target] = []
-    for carrier in carriers_in_order(snapshot, pick):
-        at = identity_at(carrier, own, shown, destination, account, snapshot, now, trace, diversion_reason)
-        if at is None:
-            continue
-        user = number.to_wire(destination, carrier.number_format, carrier.home_country)
-        target = Target(TargetKind.CARRIER, carrier.name, "", user, at.identity, (*extra, *carrier_out(carrier)))
-        (good if at.good else stand_in).append(target)
-    targets = (*good, *stand_in)[:MAX_CARRIERS]
-    if not targets:
-        if snapshot.carriers:
-            trace.add("R7", "no carrier can show this number, and the account refuses rather than shows another")
-            return Refusal(Reason.CLI_NOT_ALLOWED, "no carrier can show the wanted number", trace=trace)
-        trace.add("R7", "there are no carriers")
-        return Refusal(Reason.NO_CARRIER, "no carrier is provisioned", trace=trace)
-    trace.add("R7", f"carriers in order: {', '.join(t.name for t in targets)}")
-    return targets

@@ -1,10 +1,18 @@
-"""Where calls go: the order of carriers, and the targets behind a number's route (rules R1 to R6)."""
+"""The order of carriers, and which channels a leg takes (rule R7, domain rule 5.1)."""
 
 from __future__ import annotations
 
-from config.model import Account, Carrier, NumberRow
+from datetime import datetime
+
+from config.model import Account, Carrier, NumberRow, Trunk
 from config.snapshot import Snapshot
-from dialplan.model import ChannelClaim
+from dialplan.cli.ask import Own, Shown
+from dialplan.cli.at_carrier import identity_at
+from dialplan.model import ChannelClaim, Reason, Refusal, Target, TargetKind, Trace
+from dialplan.number import to_wire
+
+MAX_CARRIERS = 8
+"""How many carriers one call tries."""
 
 _BELOW_ONE = 1 - 2**-53
 
@@ -52,6 +60,24 @@ def carrier_in(carrier: Carrier) -> tuple[ChannelClaim, ...]:
     )
 
 
+def trunk_in(trunk: Trunk) -> tuple[ChannelClaim, ...]:
+    """What a call to a customer's PBX takes of its trunk."""
+    key = f"{trunk.account}/{trunk.name}"
+    return (
+        ChannelClaim("trunk", key, "in", trunk.parallel_calls_in),
+        ChannelClaim("trunk", key, "total", trunk.parallel_calls),
+    )
+
+
+def trunk_out(trunk: Trunk) -> tuple[ChannelClaim, ...]:
+    """What a call from a customer's PBX takes of its trunk."""
+    key = f"{trunk.account}/{trunk.name}"
+    return (
+        ChannelClaim("trunk", key, "out", trunk.parallel_calls_out),
+        ChannelClaim("trunk", key, "total", trunk.parallel_calls),
+    )
+
+
 def account_leg(account: Account) -> ChannelClaim:
     """One external leg of the account's booked parallel calls."""
     return ChannelClaim("account", account.id, "total", account.parallel_calls)
@@ -60,3 +86,36 @@ def account_leg(account: Account) -> ChannelClaim:
 def number_in(row: NumberRow, e164: str) -> ChannelClaim:
     """An inbound channel of a number; each DDI of a range has the range's channels to itself."""
     return ChannelClaim("number", e164, "in", row.channels)
+
+
+def carrier_targets(
+    snapshot: Snapshot,
+    own: Own,
+    shown: Shown,
+    destination: str,
+    account: Account,
+    now: datetime,
+    pick: float,
+    trace: Trace,
+    diversion_reason: str = "unconditional",
+    extra: tuple[ChannelClaim, ...] = (),
+) -> tuple[Target, ...] | Refusal:
+    """The carriers to try: first those that show the wanted number, each group by priority and weight (rule R7)."""
+    good: list[Target] = []
+    stand_in: list[Target] = []
+    for carrier in carriers_in_order(snapshot, pick):
+        at = identity_at(carrier, own, shown, destination, account, snapshot, now, trace, diversion_reason)
+        if at is None:
+            continue
+        user = to_wire(destination, carrier.number_format, carrier.home_country)
+        target = Target(TargetKind.CARRIER, carrier.name, "", user, at.identity, (*extra, *carrier_out(carrier)))
+        (good if at.good else stand_in).append(target)
+    targets = (*good, *stand_in)[:MAX_CARRIERS]
+    if not targets:
+        if snapshot.carriers:
+            trace.add("R7", "no carrier can show this number, and the account refuses rather than shows another")
+            return Refusal(Reason.CLI_NOT_ALLOWED, "no carrier can show the wanted number", trace=trace)
+        trace.add("R7", "there are no carriers")
+        return Refusal(Reason.NO_CARRIER, "no carrier is provisioned", trace=trace)
+    trace.add("R7", f"carriers in order: {', '.join(t.name for t in targets)}")
+    return targets
