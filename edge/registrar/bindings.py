@@ -48,8 +48,10 @@ class Binding:
     expires_at: float
     call_id: str
     cseq: int
-    flow: Flow | None
-    """The flow it registered over; None where that connection is gone or a restart lost it."""
+    source: Flow
+    """The flow it registered over."""
+    connected: bool = True
+    """False where that connection is gone."""
     path: tuple[str, ...] = ()
     """Path values, first one is the next hop (RFC 3327)."""
     q: float = 1.0
@@ -67,6 +69,11 @@ class Binding:
     def uri(self) -> Uri:
         """The contact URI as registered."""
         return self.contact.uri
+
+    @property
+    def flow(self) -> Flow | None:
+        """The flow that reaches the contact; None where the connection is gone, or a restart lost it."""
+        return self.source if self.connected else None
 
     @property
     def reachable(self) -> bool:
@@ -92,9 +99,7 @@ class Binding:
         """Registered by the same device, as far as can be told: by instance, else by where it sits."""
         if self.instance is not None and other.instance is not None:
             return self.instance == other.instance
-        if self.flow is None or other.flow is None:
-            return self.contact.uri.host.lower() == other.contact.uri.host.lower()
-        return self.flow.remote.host == other.flow.remote.host
+        return self.source.remote.host == other.source.remote.host
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +167,7 @@ def update(
         if binding.bulk:
             other = next((b for b in live if b.bulk and b.reachable and not b.same_device(binding)), None)
             if other is not None:
-                return Rejected(403, f"its numbers are registered by another PBX at {other.flow or other.uri.host}")
+                return Rejected(403, f"its numbers are registered by another PBX at {other.source}")
             for gone in [b for b in live if b.bulk]:
                 live.remove(gone)
                 removed.append(gone)
@@ -236,7 +241,7 @@ def _wanted(aor: Aor, request: Request, flow: Flow, rules: Rules, now: float) ->
                 expires_at=now + min(seconds, rules.max_expires),
                 call_id=call_id,
                 cseq=cseq,
-                flow=flow,
+                source=flow,
                 path=path,
                 q=_q(contact),
                 instance=instance,

@@ -59,7 +59,7 @@ class Location:
         lost: list[Binding] = []
         for aor in list(self._by_flow.get(flow, ())):
             lost += [b for b in self._by_aor[aor] if b.flow == flow]
-            self.put(aor, tuple(replace(b, flow=None) if b.flow == flow else b for b in self._by_aor[aor]))
+            self.put(aor, tuple(replace(b, connected=False) if b.flow == flow else b for b in self._by_aor[aor]))
         return lost
 
     def mark(self, binding: Binding, answers: bool) -> bool:

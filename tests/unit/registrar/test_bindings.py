@@ -194,7 +194,7 @@ def test_unreachable_contacts_make_room() -> None:
     for i in range(3):
         phone.now += 1
         phone.send(f"<sip:201@10.0.0.5:{1000 + i}>", cseq=i + 1, **nat)
-    phone.bindings = tuple(replace(b, flow=None) for b in phone.bindings)
+    phone.bindings = tuple(replace(b, connected=False) for b in phone.bindings)
     result = ok(phone.send("<sip:201@10.0.0.5:2000>", cseq=9, **nat))
     assert [str(b.uri) for b in result.removed] == ["sip:201@10.0.0.5:1000"]
 
