@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from config.model import Account, AccountStatus, Carrier, NumberRow, Route, RouteKind
@@ -61,16 +61,19 @@ def decide(attempt: CallAttempt, snapshot: Snapshot, now: datetime, trace: Trace
     call = _receive(attempt, snapshot, now, trace)
     if isinstance(call, Refusal):
         return call
-    return _follow(call, call.row.route, (), "unconditional")
+    decided = _follow(call, call.row.route, (), "unconditional")
+    return _named(decided, call.row.serving, call.ddi) if isinstance(decided, Refusal) else decided
 
 
 def next_route(
     plan: RoutePlan, outcome: Outcome, attempt: CallAttempt, snapshot: Snapshot, now: datetime, trace: Trace
 ) -> RoutePlan | Refusal | None:
     """The number's route for this outcome, None where there is none that was not yet taken."""
-    call = _receive(attempt, snapshot, now, trace)
+    call = _receive(attempt, snapshot, now, Trace())  # what it says stands in the plan's trace already
     if isinstance(call, Refusal):
-        return call
+        trace.steps += call.trace.steps
+        return replace(call, trace=trace)
+    call.trace = trace
     route = _route_for(call.row, outcome)
     if route is None or route.kind is RouteKind.NONE:
         return None
@@ -78,7 +81,13 @@ def next_route(
         trace.add("R6", f"{outcome.value}: {route} was already tried")
         return None
     trace.add("R5", f"{outcome.value}: the number's next route is {route}")
-    return _follow(call, route, plan.visited, DIVERSION_REASONS[outcome])
+    decided = _follow(call, route, plan.visited, DIVERSION_REASONS[outcome])
+    if isinstance(decided, Refusal):
+        return _named(decided, call.row.serving, call.ddi)
+    if outcome is Outcome.LIMIT:
+        # the number's channels are in use: overflow must not ask for one of them again
+        return replace(decided, claims=tuple(c for c in decided.claims if c.level != "number"))
+    return decided
 
 
 def _route_for(row: NumberRow, outcome: Outcome) -> Route | None:
@@ -91,17 +100,34 @@ def _route_for(row: NumberRow, outcome: Outcome) -> Route | None:
     return row.on_limit
 
 
+def _named(refusal: Refusal, account: str, number: str) -> Refusal:
+    """The refusal with the account and number that it is about."""
+    return replace(refusal, account=account, number=number)
+
+
 def _receive(attempt: CallAttempt, snapshot: Snapshot, now: datetime, trace: Trace) -> Call | Refusal:
     carrier = snapshot.carriers.get(attempt.source.name)
     if carrier is None:
         return Refusal(Reason.UNKNOWN_SOURCE, f"carrier {attempt.source.name} is not provisioned", trace=trace)
-    caller = _caller(attempt.caller, carrier, trace)
-    if isinstance(caller, Refusal):
-        return caller
     found = ddi.find(attempt.called, carrier, snapshot, now, trace)
     if isinstance(found, Refusal):
         return found
     row, e164 = found
+    refused = _serviceable(row, e164, snapshot, trace)
+    if refused is not None:
+        return _named(refused, row.serving, e164)
+    caller = _caller(attempt.caller, carrier, trace)
+    if isinstance(caller, Refusal):
+        return _named(caller, row.serving, e164)
+    if len(attempt.caller.diversion) > MAX_DIVERSIONS:
+        text = f"the call was already forwarded {len(attempt.caller.diversion)} times"
+        trace.add("R6", text)
+        return Refusal(Reason.TOO_MANY_HOPS, text, trace=trace, account=row.serving, number=e164)
+    return Call(row, e164, carrier, snapshot.accounts[row.serving], caller, attempt, snapshot, now, trace)
+
+
+def _serviceable(row: NumberRow, e164: str, snapshot: Snapshot, trace: Trace) -> Refusal | None:
+    """Accounts that have and use the number."""
     for account_id in {row.account, row.serving}:
         account = snapshot.accounts.get(account_id)
         if account is None:
@@ -112,12 +138,7 @@ def _receive(attempt: CallAttempt, snapshot: Snapshot, now: datetime, trace: Tra
             return Refusal(Reason.ACCOUNT_SUSPENDED, f"account {account_id} of {e164} is suspended", trace=trace)
     if row.serving != row.account:
         trace.add("A2", f"{e164} is a number of account {row.account}, used in the PBX of account {row.serving}")
-    if len(attempt.caller.diversion) > MAX_DIVERSIONS:
-        trace.add("R6", f"the call was already forwarded {len(attempt.caller.diversion)} times")
-        return Refusal(
-            Reason.TOO_MANY_HOPS, f"forwarded {len(attempt.caller.diversion)} times before it came", trace=trace
-        )
-    return Call(row, e164, carrier, snapshot.accounts[row.serving], caller, attempt, snapshot, now, trace)
+    return None
 
 
 def _caller(caller: Caller, carrier: Carrier, trace: Trace) -> Identity | Refusal:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 
 from config.model import Account, AccountStatus, Seat, Trunk
@@ -47,12 +48,12 @@ def decide(attempt: CallAttempt, snapshot: Snapshot, now: datetime, trace: Trace
     grammar = Grammar(account, emergency.numbers_for(account, lender), snapshot, trace)
     dialled = grammar.parse(_dialled(attempt))
     if isinstance(dialled, Refusal):
-        return dialled
+        return replace(dialled, account=account.id)
     if dialled.kind is DialledKind.EMERGENCY:
         return emergency.plan(dialled.number, account, seat, trunk, attempt.caller, snapshot, attempt.pick, trace)
     refused = _may_call(account, trunk, now, trace)
     if refused is not None:
-        return refused
+        return replace(refused, account=account.id, number=dialled.number)
     ask = Ask(
         account,
         seat,
@@ -65,9 +66,9 @@ def decide(attempt: CallAttempt, snapshot: Snapshot, now: datetime, trace: Trace
         trace,
         dialled.anonymous,
     )
-    if dialled.kind is DialledKind.INTERNAL:
-        return _internal(ask, dialled)
-    return _external(ask, dialled, attempt.pick)
+    internal = dialled.kind is DialledKind.INTERNAL
+    decided = _internal(ask, dialled) if internal else _external(ask, dialled, attempt.pick)
+    return replace(decided, account=account.id, number=dialled.number) if isinstance(decided, Refusal) else decided
 
 
 def _dialled(attempt: CallAttempt) -> str:
