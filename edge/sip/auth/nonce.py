@@ -49,6 +49,10 @@ class Nonces:
         head = int(now * 1000).to_bytes(8, "big") + self._number.to_bytes(4, "big")
         return base64.b64encode(head + self._mac(head, binding)).decode()
 
+    def genuine(self, nonce: str, binding: str) -> bool:
+        """Whether `nonce` was given to this peer, however long ago: its sender hears us and is not forged."""
+        return self._issued(nonce, binding) is not None
+
     def accept(self, nonce: str, binding: str, nc: str | None, now: float) -> NonceVerdict:
         """Use a nonce. Call it only after the digest was found right, so that strangers cannot use up nonces.
 
