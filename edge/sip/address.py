@@ -10,7 +10,7 @@ from edge.sip.errors import RemoteProtocolError
 from edge.sip.params import EMPTY, Params, quote, split_quoted, unquote
 from edge.sip.uri import Uri
 
-_QUOTED_NAME: Final = re.compile(r'"(?:[^"\\]+|\\.)*"', re.DOTALL)
+_QUOTED_NAME: Final = re.compile(r'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)

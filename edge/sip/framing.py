@@ -30,7 +30,7 @@ class StreamFramer:
     single one before a message means nothing (section 7.5).
     """
 
-    __slots__ = ("_buffer", "_crlf", "_need", "_scanned", "fault", "initiator")
+    __slots__ = ("_buffer", "_crlf", "_need", "_scanned", "_started", "fault", "initiator")
 
     def __init__(self, initiator: bool = False) -> None:
         self.initiator = initiator
@@ -39,6 +39,7 @@ class StreamFramer:
         self._buffer = bytearray()
         self._scanned = 0  # no end of headers before here
         self._need = 0  # bytes of the message at the front, once its headers are complete
+        self._started = False  # the first line was found to be SIP
         self._crlf = False  # half a ping has been seen
 
     def feed(self, data: bytes) -> list[bytes | KeepAlive]:
@@ -70,7 +71,7 @@ class StreamFramer:
             out.append(bytes(buffer[: self._need]))
             del buffer[: self._need]
             self._need = self._scanned = 0
-            self._crlf = False
+            self._started = self._crlf = False
             return True
         if buffer.startswith(b"\r\n"):
             del buffer[:2]
@@ -78,14 +79,15 @@ class StreamFramer:
             return True
         if not buffer or buffer == b"\r":
             return False
-        end = buffer.find(b"\r\n\r\n", max(0, self._scanned - 3))
+        since = max(0, self._scanned - 3)
+        if not self._started:
+            self._check_start(buffer.find(b"\r\n", since) >= 0)
+        end = buffer.find(b"\r\n\r\n", since)
         if end < 0:
-            self._check_start(buffer.find(b"\r\n"))
             self._scanned = len(buffer)
             if len(buffer) > MAX_MESSAGE:
                 raise RemoteProtocolError("header block of more than 64 KiB", None)
             return False
-        self._check_start(end)
         self._need = end + 4 + _content_length(bytes(buffer[: end + 2]))
         if self._need > MAX_MESSAGE:
             raise RemoteProtocolError(f"message of {self._need} bytes", None)
@@ -100,11 +102,12 @@ class StreamFramer:
         else:
             self._crlf = True
 
-    def _check_start(self, complete: int) -> None:
+    def _check_start(self, complete: bool) -> None:
         """Refuse at the first line what cannot become SIP, rather than wait for the end of its headers."""
-        if complete >= 0:
+        if complete:
             if not _START.match(self._buffer):
                 raise RemoteProtocolError("not SIP", None)
+            self._started = True
         elif not 0x20 < self._buffer[0] < 0x7F:
             raise RemoteProtocolError("not SIP", None)
 

@@ -104,11 +104,11 @@ class Message:
 
     @property
     def contacts(self) -> list[NameAddr]:
-        """All contacts, in order; `*` is not among them. Each is a SIP or tel URI, else RemoteProtocolError(400)."""
+        """All contacts, in order; `*` is not among them. Each is a SIP or tel URI, else RemoteProtocolError(416)."""
         found = [a for v in self.headers.get_all("contact") if v != "*" for a in NameAddr.parse_list(v)]
         for contact in found:
             if not contact.uri.host and contact.uri.scheme != "tel":
-                raise RemoteProtocolError(f"Contact of scheme {contact.uri.scheme[:20]!r}")
+                raise RemoteProtocolError(f"Contact of scheme {contact.uri.scheme[:20]!r}", 416)
         return found
 
     def addresses(self, key: str) -> list[NameAddr]:

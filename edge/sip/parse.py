@@ -24,7 +24,7 @@ MAX_VIAS: Final = 70
 _Field = tuple[str, str, str]
 
 _NOT_TOKEN: Final = re.compile(r"[^A-Za-z0-9\-.!%*_+`'~]")
-_FOLD: Final = re.compile(r"[ \t]*\r\n[ \t]+")
+_FOLD: Final = re.compile(r"\r\n[ \t]+")
 
 _COMMON: Final = (
     "accept", "accept-contact", "accept-encoding", "accept-language", "alert-info", "allow", "allow-events",

@@ -18,7 +18,7 @@ _HASHES: Final[dict[str, str]] = {
     for name, function in (("MD5", "md5"), ("SHA-256", "sha256"), ("SHA-512-256", "sha512_256"))
     if function in hashlib.algorithms_available
 }
-_PARAM: Final = re.compile(r'\s*([A-Za-z0-9_*\-]+)\s*=\s*("(?:[^"\\]+|\\.)*"|[^\s,"]+)\s*(?:,|$)', re.DOTALL)
+_PARAM: Final = re.compile(r'\s*([A-Za-z0-9_*\-]+)\s*=\s*("(?:[^"\\]++|\\.)*+"|[^\s,"]+)\s*(?:,|$)', re.DOTALL)
 _NC: Final = re.compile(r"[0-9A-Fa-f]{8}")
 
 
