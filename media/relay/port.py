@@ -1,7 +1,7 @@
 """What the edge asks of a media relay, whichever it is (docs/architecture.md, "Media").
 
-A relay session has two sides: `a` (the caller, our UAS leg) and `b` (the called). Each side's SDP goes through the relay
-on its way to the other side, so that each peer sends to the relay. Nothing here knows SIP.
+A relay session has two sides: `a` (the caller, our UAS leg) and `b` (the called). Each side's SDP goes through the
+relay on its way to the other side, so that each peer sends to the relay. Nothing here knows SIP.
 """
 
 from __future__ import annotations
@@ -10,20 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from media.sdp.errors import UnusableSdp as UnusableSdp
+
 Side = Literal["a", "b"]
 
 
 class RelayError(Exception):
     """The relay is away, out of ports, or refused; the text names which and is fit for an operator."""
-
-
-class UnusableSdp(Exception):
-    """A session description that cannot be relayed (RFC 8866); the text says why. SIP owes 400 or 488."""
-
-    def __init__(self, detail: str, status: int = 488) -> None:
-        super().__init__(detail)
-        self.detail = detail
-        self.status = status
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +36,19 @@ class RelaySession(Protocol):
 
     id: str
 
-    async def forward(self, sdp: bytes, origin: Side, leg: str) -> bytes:
+    async def forward(
+        self, sdp: bytes, origin: Side, leg: str, *, early: bool = False, trusted: bool = False, network: str = ""
+    ) -> bytes:
         """SDP of side `origin`, written for the other side: relay addresses and ports in place of the peer's.
 
         Takes ports where a medium is new, updates the peer's address where it is known; keeps order and unknown
         attributes, port 0 stays 0; hides the peer's o= and s= lines. `leg` names the dialog (forked B-legs each have
         their own) so that o= versions rise per dialog and only when the description changes (RFC 3264 section 8).
-        Raises UnusableSdp, RelayError.
+
+        `early`: the call is not answered yet, silence is no fault (an answer in a provisional response). `trusted`:
+        packets are taken from the address in this SDP alone; otherwise the relay learns where the peer sends from and
+        then stays there. `network` names the relay's address that the other side is given (two networks, or IPv4 on
+        one side and IPv6 on the other); empty: the relay's first. Raises UnusableSdp, RelayError.
         """
         ...
 

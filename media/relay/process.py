@@ -1,0 +1,274 @@
+"""The relay process: `python -m media.relay.process --socket PATH --bind ADDRESS --ports MIN-MAX`.
+
+Hosts the engine of RTPProxy (`rtp.io`), which works in threads of its own. Two UNIX stream sockets:
+
+- PATH takes the text commands, from any number of clients at once; sessions belong to the relay and outlive them;
+- PATH.events tells every client, a line each: first `ready KEY=VALUE ...`, then the tag of each medium that timed out.
+
+On PATH.events an end of file means that the relay is gone. `ready` is also written to standard output, and told to
+systemd where NOTIFY_SOCKET is set. SIGTERM and SIGINT end it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import ipaddress
+import os
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+EVENTS_SUFFIX = ".events"
+_SUN_PATH = 107
+# A client that reads no events for this many bytes is cut off, so that it cannot hold the relay's memory.
+_MAX_BACKLOG = 1_000_000
+
+
+class BadOption(ValueError):
+    """An option that cannot be used; the text names it and the remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bind:
+    """One address to relay on: `[LABEL@]ADDRESS[=ADVERTISED]`. `advertised` is what peers are told (behind NAT)."""
+
+    address: str
+    label: str = "main"
+    advertised: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Bind:
+        """Raises BadOption."""
+        label, at, rest = text.rpartition("@")
+        address, _, advertised = rest.partition("=")
+        try:
+            bound = ipaddress.ip_address(address)
+            shown = ipaddress.ip_address(advertised) if advertised else bound
+        except ValueError:
+            raise BadOption(f"--bind {text}: give [LABEL@]ADDRESS[=ADVERTISED] with IP addresses") from None
+        if bound.is_unspecified:
+            raise BadOption(f"--bind {text}: name one address of this machine, peers have to be told where to send")
+        if shown.version != bound.version:
+            raise BadOption(f"--bind {text}: the advertised address is of the other family")
+        if at and not (label.isascii() and label.isalnum()):
+            raise BadOption(f"--bind {text}: a label has letters and digits only")
+        return cls(str(bound), label if at else "main", str(shown) if advertised else "")
+
+    def argument(self) -> tuple[str, str]:
+        """As the engine takes it."""
+        shown = f"={self.advertised}" if self.advertised else ""
+        return ("-6" if ":" in self.address else "-l", f"{self.label}@{self.address}{shown}")
+
+
+@dataclass(frozen=True, slots=True)
+class RelayOptions:
+    """What a relay process is started with. Ports are UDP ports, inclusive; times in seconds.
+
+    `timeout`: a medium of an answered call without packets from either side; `setup_timeout`: one that is not answered.
+    `parented`: end when standard input does, so that an embedded relay never outlives its parent.
+    """
+
+    socket: str
+    bind: tuple[Bind, ...] = (Bind("127.0.0.1"),)
+    ports: tuple[int, int] = (20000, 29999)
+    timeout: int = 60
+    setup_timeout: int = 900
+    log_level: str = "warn"
+    parented: bool = False
+
+    def check(self) -> None:
+        """Raises BadOption."""
+        low, high = self.ports
+        if not (1024 <= low < high <= 65535) or high - low < 3:
+            raise BadOption(f"--ports {low}-{high}: a range within 1024-65535 with room for two pairs")
+        if not 1 <= len(self.bind) <= 8 or len({b.label for b in self.bind}) != len(self.bind):
+            raise BadOption("--bind: one to eight addresses, each with a label of its own")
+        if self.timeout < 1 or self.setup_timeout < 1:
+            raise BadOption("--timeout and --setup-timeout are at least 1 second")
+        if len(os.fsencode(self.socket + EVENTS_SUFFIX)) > _SUN_PATH:
+            raise BadOption(f"--socket {self.socket}: longer than a UNIX socket may be; take a shorter directory")
+
+    def command_line(self) -> list[str]:
+        """The arguments that give these options back."""
+        arguments = ["--socket", self.socket, "--ports", f"{self.ports[0]}-{self.ports[1]}"]
+        for bind in self.bind:
+            arguments += ["--bind", bind.argument()[1]]
+        arguments += ["--timeout", str(self.timeout), "--setup-timeout", str(self.setup_timeout)]
+        arguments += ["--log-level", self.log_level]
+        return [*arguments, "--parented"] if self.parented else arguments
+
+
+def parse_arguments(arguments: Sequence[str]) -> RelayOptions:
+    """Options from a command line; argparse ends the process on a wrong one. Raises BadOption."""
+    parser = argparse.ArgumentParser(prog="python -m media.relay.process", description="Relay RTP, RTCP and UDPTL.")
+    parser.add_argument("--socket", required=True, help="UNIX socket for commands; PATH.events is made beside it")
+    parser.add_argument("--bind", action="append", required=True, help="[LABEL@]ADDRESS[=ADVERTISED]; may be repeated")
+    parser.add_argument("--ports", default="20000-29999", help="UDP ports MIN-MAX (default %(default)s)")
+    parser.add_argument("--timeout", type=int, default=60, help="seconds without packets (default %(default)s)")
+    parser.add_argument("--setup-timeout", type=int, default=900, help="the same before the answer")
+    parser.add_argument("--log-level", default="warn", choices=("dbug", "info", "warn", "err", "crit"))
+    parser.add_argument("--parented", action="store_true", help="end when standard input is closed")
+    got = parser.parse_args(arguments)
+    low, dash, high = got.ports.partition("-")
+    if not (dash and low.isdigit() and high.isdigit()):
+        raise BadOption(f"--ports {got.ports}: give MIN-MAX")
+    options = RelayOptions(
+        got.socket,
+        tuple(Bind.parse(text) for text in got.bind),
+        (int(low), int(high)),
+        got.timeout,
+        got.setup_timeout,
+        got.log_level,
+        got.parented,
+    )
+    options.check()
+    return options
+
+
+def clear_stale(path: str) -> None:
+    """Remove a socket file nobody listens on. Raises BadOption where somebody does."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except FileNotFoundError:
+            return
+        except ConnectionRefusedError:
+            os.unlink(path)
+            return
+    raise BadOption(f"--socket {path}: another relay answers there; stop it, or give another path")
+
+
+class _Events(asyncio.Protocol):
+    """One client of PATH.events: written to, never read from."""
+
+    def __init__(self, greeting: bytes, clients: set[asyncio.WriteTransport]) -> None:
+        self._greeting = greeting
+        self._clients = clients
+        self._transport: asyncio.WriteTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.WriteTransport)
+        self._transport = transport
+        self._clients.add(transport)
+        transport.write(self._greeting)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._transport is not None:
+            self._clients.discard(self._transport)
+
+
+async def serve(options: RelayOptions) -> None:
+    """Run the relay until a signal or the end of standard input. Raises BadOption, RuntimeError (the engine's)."""
+    from rtp.io import rtpproxy
+
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    events_path = options.socket + EVENTS_SUFFIX
+    clear_stale(options.socket)
+    clear_stale(events_path)
+    for bind in options.bind:
+        _try_address(bind)
+    _allow_descriptors(options)
+    os.umask(0o117)
+    extra = ["-F", "-s", f"cunix:{options.socket}"]
+    for bind in options.bind:
+        extra += bind.argument()
+    engine = rtpproxy(
+        ttl=options.timeout,
+        setup_ttl=options.setup_timeout,
+        debug_level=options.log_level,
+        port_min=options.ports[0],
+        port_max=options.ports[1],
+        modules=(),
+        extra_args=tuple(extra),
+    )
+    try:
+        clients: set[asyncio.WriteTransport] = set()
+        networks = ",".join(f"{b.label}@{b.advertised or b.address}" for b in options.bind)
+        greeting = (
+            f"ready notify={engine.rtpp_nsock_spec} timeout={options.timeout} setup={options.setup_timeout} "
+            f"pid={os.getpid()} networks={networks}\n"
+        ).encode()
+        server = await loop.create_unix_server(lambda: _Events(greeting, clients), events_path)
+        notices: socket.socket = engine.rtpp_nsock
+        notices.setblocking(False)
+        loop.add_reader(notices, _pass_on, notices, clients)
+        if options.parented:
+            loop.add_reader(sys.stdin.fileno(), _read_parent, stop)
+        _tell_ready()
+        await stop.wait()
+        loop.remove_reader(notices)
+        server.close()
+        for client in list(clients):
+            client.abort()
+    finally:
+        # Dropping the last reference stops the engine's threads and removes its socket.
+        del engine
+        for path in (options.socket, events_path):
+            with suppress(FileNotFoundError):
+                os.unlink(path)
+
+
+def _pass_on(notices: socket.socket, clients: set[asyncio.WriteTransport]) -> None:
+    with suppress(BlockingIOError):
+        lines = notices.recv(65536)
+        for client in list(clients):
+            if client.get_write_buffer_size() > _MAX_BACKLOG:
+                client.abort()
+            else:
+                client.write(lines)
+
+
+def _read_parent(stop: asyncio.Event) -> None:
+    if not os.read(sys.stdin.fileno(), 4096):
+        asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
+        stop.set()
+
+
+def _try_address(bind: Bind) -> None:
+    # The engine binds when the first call comes; a wrong address is to be known now.
+    family = socket.AF_INET6 if ":" in bind.address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((bind.address, 0))
+        except OSError as error:
+            raise BadOption(f"--bind {bind.address}: not an address of this machine ({error.strerror})") from None
+
+
+def _allow_descriptors(options: RelayOptions) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    wanted = options.ports[1] - options.ports[0] + 100
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        sys.stderr.write(f"WARN: {wanted} ports but only {hard} file descriptors: raise LimitNOFILE\n")
+
+
+def _tell_ready() -> None:
+    with suppress(BrokenPipeError):
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
+    address = os.environ.get("NOTIFY_SOCKET")
+    if address:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+            systemd.sendto(b"READY=1", "\0" + address[1:] if address[0] == "@" else address)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status: 0 after a signal, 1 where it could not start."""
+    try:
+        asyncio.run(serve(parse_arguments(sys.argv[1:] if arguments is None else arguments)))
+    except (BadOption, RuntimeError, OSError) as error:
+        sys.stderr.write(f"ERR: media relay: {error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,233 @@
+"""One call's media at an RTPProxy engine: which commands an SDP needs, and what the peers are told.
+
+An m= line is one medium of the engine, with a port for each side. Its number is made of the line's index and of whether
+it is UDPTL: a call that turns to T.38 (and back) has other ports for it, so that the addresses learnt for one never
+stand in the way of the other.
+
+Forked B legs share the port that A sends to: A has one address to talk to, whoever answers. The branch whose SDP came
+last is the one A hears; for ten seconds after each SDP the engine follows the source of the packets it gets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+from media.relay import rtpproxy_commands as commands
+from media.relay.port import RelayError, RelayStats, Side
+from media.relay.rtpproxy_commands import other
+from media.sdp.lines import Media, parse
+from media.sdp.rewrite import endpoint, require_media, rewrite, with_origin
+
+if TYPE_CHECKING:
+    from media.relay.rtpio import RtpIoRelay
+
+# For a peer whose address is not known: the engine then learns it from the first packet.
+_UNKNOWN = ("0.0.0.0", "::")
+
+
+class _Medium:
+    """What the engine was told of one medium: which sides it knows, which of them hold, the timeout it has now."""
+
+    __slots__ = ("held", "known", "timeout")
+
+    def __init__(self, timeout: int) -> None:
+        self.known: set[Side] = set()
+        self.held: set[Side] = set()
+        self.timeout = timeout
+
+
+class RtpIoSession:
+    """A `RelaySession`; made by `RtpIoRelay.session`."""
+
+    __slots__ = (
+        "_answered",
+        "_deletion",
+        "_gone",
+        "_media",
+        "_on_media_timeout",
+        "_relay",
+        "_shown",
+        "_supervised",
+        "_written",
+        "id",
+    )
+
+    def __init__(self, relay: RtpIoRelay, session_id: str, on_media_timeout: Callable[[], None]) -> None:
+        self.id = session_id
+        self._relay = relay
+        self._on_media_timeout = on_media_timeout
+        self._media: dict[int, _Medium] = {}
+        # Per side: the medium its last SDP began with, whose silence ends the call.
+        self._supervised: dict[Side, int] = {}
+        # Per dialog: the relay's address shown there, the o= version and what followed it.
+        self._written: dict[str, tuple[int, str]] = {}
+        self._shown: dict[Side, str] = {}
+        self._answered = False
+        self._gone = ""
+        self._deletion: asyncio.Future[list[str]] | None = None
+
+    async def forward(
+        self, sdp: bytes, origin: Side, leg: str, *, early: bool = False, trusted: bool = False, network: str = ""
+    ) -> bytes:
+        """SDP of side `origin`, written for the other side; see `RelaySession.forward`. UnusableSdp, RelayError."""
+        if self._gone:
+            raise RelayError(self._gone)
+        description = parse(sdp)
+        require_media(description)
+        relay = self._relay
+        label, address = relay.network(network)
+        on_loopback = address == "::1" or address.startswith("127.")
+        if not early and other(origin) in self._supervised:
+            self._answered = True
+        ports = [0] * len(description.media)
+        asked: list[tuple[int, int]] = []
+        text = ""
+        for index, media in enumerate(description.media):
+            if not media.port or not media.relayable:
+                continue
+            peer = endpoint(description, media)
+            number = _number(index, media)
+            believed = peer.address is not None and (on_loopback or not peer.loopback)
+            where = peer.address if believed and peer.address is not None else _UNKNOWN[peer.ipv6]
+            text += self._command(
+                number, origin, where, peer.port, peer.ipv6, label, trusted and believed, peer.held, first=not asked
+            )
+            asked.append((index, number))
+        if asked:
+            relay.hold(self)
+            self._supervised[origin] = asked[0][1]
+            replies = await relay.ask(text.encode("ascii"), len(asked))
+            address = self._read(replies, asked, ports)
+            self._shown[other(origin)] = address
+        else:
+            address = self._shown.get(other(origin), address)
+        return self._version(rewrite(description, ports, address), address, f"b:{leg}" if origin == "a" else "a")
+
+    def _command(
+        self,
+        number: int,
+        origin: Side,
+        address: str,
+        port: int,
+        ipv6: bool,
+        network: str,
+        fixed: bool,
+        held: bool,
+        *,
+        first: bool,
+    ) -> str:
+        relay = self._relay
+        medium = self._media.get(number)
+        if medium is None:
+            medium = self._media[number] = _Medium(relay.setup_timeout)
+            medium.known.add(origin)
+            if held:
+                medium.held.add(origin)
+            return commands.update(
+                self.id, number, origin, address, port, ipv6=ipv6, notify=relay.notify, network=network, fixed=fixed
+            )
+        if held:
+            medium.held.add(origin)
+        else:
+            medium.held.discard(origin)
+        if origin not in medium.known:
+            # The engine itself goes over to its usual timeout once it knows both sides.
+            medium.known.add(origin)
+            medium.timeout = relay.timeout
+        timeout = relay.setup_timeout
+        if self._answered and len(medium.known) == 2:
+            timeout = relay.timeout if first and not medium.held else relay.hold_timeout
+        changed = 0 if timeout == medium.timeout else timeout
+        medium.timeout = timeout
+        return commands.lookup(
+            self.id, number, origin, address, port, ipv6=ipv6, network=network, fixed=fixed, timeout=changed
+        )
+
+    def _read(self, replies: list[str], asked: list[tuple[int, int]], ports: list[int]) -> str:
+        address = ""
+        for reply, (index, number) in zip(replies, asked, strict=True):
+            given = commands.read_address(reply)
+            if given is None:
+                self._media.pop(number, None)
+                self._gone = "the relay does not know the media of this call any more: it was silent for too long"
+                raise RelayError(self._gone)
+            address, ports[index] = given.address, given.port
+        return address
+
+    def _version(self, rest: str, address: str, dialog: str) -> bytes:
+        version, before = self._written.get(dialog, (0, ""))
+        if rest != before:
+            version += 1
+            self._written[dialog] = (version, rest)
+        # Not the session's id itself, and another for each dialog: the two sides must not be able to tell that they
+        # belong together.
+        digest = blake2b(f"{self.id}/{dialog}".encode(), digest_size=8).digest()
+        return with_origin(rest, address, int.from_bytes(digest) >> 2, version)
+
+    async def delete(self) -> RelayStats:
+        """Give the ports back; see `RelaySession.delete`."""
+        if self._deletion is None:
+            self._deletion = self._send_delete()
+        if not self._media:
+            return RelayStats()
+        try:
+            replies = await asyncio.shield(self._deletion)
+            return _statistics(replies)
+        except RelayError:
+            return RelayStats()
+
+    def _send_delete(self) -> asyncio.Future[list[str]]:
+        self._gone = self._gone or "the media of this call were released"
+        self._relay.release(self)
+        nothing: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
+        nothing.set_result([])
+        if not self._media:
+            return nothing
+        text = ""
+        for number in self._media:
+            text += commands.query(self.id, number, "a") + commands.query(self.id, number, "b")
+        try:
+            return self._relay.ask((text + commands.delete(self.id)).encode("ascii"), 2 * len(self._media) + 1)
+        except RelayError:
+            return nothing
+
+    def timed_out(self, number: int) -> None:
+        """The engine has dropped a medium for its silence."""
+        medium = self._media.pop(number, None)
+        if medium is None:
+            return
+        watched = set(self._supervised.values())
+        if watched == {number} or (number in watched and len(medium.known) == 2):
+            self.lose("the media of this call timed out")
+
+    def lose(self, reason: str) -> None:
+        """The media are gone in the relay: `forward` fails from here on, and the call is told once."""
+        if not self._gone:
+            self._gone = reason
+            asyncio.get_running_loop().call_soon(self._on_media_timeout)
+
+
+def _number(index: int, media: Media) -> int:
+    return 2 * index + ("UDPTL" in media.proto.upper())
+
+
+def _statistics(replies: list[str]) -> RelayStats:
+    from_a = from_b = to_a = to_b = lost_a = lost_b = 0
+    for n in range(0, len(replies) - 1, 2):
+        a = commands.read_counters(replies[n])
+        b = commands.read_counters(replies[n + 1])
+        if a is None or b is None:
+            continue
+        from_a += a.received
+        from_b += a.received_other
+        # The engine counts what it relayed both ways together. What it could not is nearly always from the called
+        # side, which may speak before the caller knows where to listen.
+        dropped_of_b = min(a.received_other, max(0, a.received + a.received_other - a.relayed))
+        to_a += a.received_other - dropped_of_b
+        to_b += a.relayed - (a.received_other - dropped_of_b)
+        lost_a += a.lost
+        lost_b += b.lost
+    return RelayStats(from_a, from_b, to_a, to_b, lost_a, lost_b)

@@ -1,0 +1,150 @@
+"""The text commands of RTPProxy: written and read, nothing sent. Pure.
+
+A command is one line and is answered by one line, in order. A relayed medium is named by a call id and two tags; we
+use one call id per relay session, the sides as tags ("a", "b") and a number per medium behind the first tag ("a;0"), so
+that one D ends all media of a session. In every command that carries an address, the address is that of the side it
+came from, and the port in the reply is the one the *other* side is to send to:
+
+- U creates the medium, or updates it; its first tag is the side the address came from;
+- L updates an existing medium and never creates one; its second tag is the side the address came from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from media.relay.port import RelayError, Side
+
+VERSION: Final = b"V\n"
+BASE_VERSION: Final = "20040107"
+SESSIONS: Final = b"G nsess_created nsess_destroyed\n"
+DELETE_ALL: Final = b"X\n"
+
+# What RTPProxy's E numbers mean to an operator; ranges as the engine groups them.
+_OUT_OF_PORTS: Final = frozenset({"E71", "E72"})
+_UNKNOWN_SESSION: Final = "E50"
+_LABEL_UNKNOWN: Final = frozenset({"E31", "E32", "E36"})
+_OVERLOADED: Final = frozenset({"E98", "E99"})
+
+
+@dataclass(frozen=True, slots=True)
+class RelayAddress:
+    """Where a side is to send: the address as the relay advertises it, and the RTP port (RTCP: the next)."""
+
+    address: str
+    port: int
+
+
+def other(side: Side) -> Side:
+    """The side across."""
+    return "b" if side == "a" else "a"
+
+
+def update(
+    session: str,
+    medium: int,
+    origin: Side,
+    address: str,
+    port: int,
+    *,
+    ipv6: bool,
+    notify: str,
+    network: str = "",
+    fixed: bool = False,
+    timeout: int = 0,
+) -> str:
+    """Create a medium from the SDP of `origin`; a timeout is told to `notify` with the tag SESSION/MEDIUM.
+
+    `network` is the label of the relay's address that the other side is given; `fixed` takes packets from `address`
+    alone; `timeout` in seconds replaces the relay's own (0: leave it).
+    """
+    head = f"U{_modifiers(ipv6, network, fixed)} {session} {address} {port} {origin};{medium} {other(origin)}"
+    return f"{head} {notify} {session}/{medium}{_timeout(timeout)}\n"
+
+
+def lookup(
+    session: str,
+    medium: int,
+    origin: Side,
+    address: str,
+    port: int,
+    *,
+    ipv6: bool,
+    network: str = "",
+    fixed: bool = False,
+    timeout: int = 0,
+) -> str:
+    """Update an existing medium from the SDP of `origin`; parameters as of `update`."""
+    head = f"L{_modifiers(ipv6, network, fixed)} {session} {address} {port} {other(origin)};{medium} {origin}"
+    return f"{head}{_timeout(timeout)}\n"
+
+
+def query(session: str, medium: int, origin: Side, timeout: int = 0) -> str:
+    """Ask for the counters of a medium as seen from `origin`; `timeout` as of `update`."""
+    counters = "npkts_ina npkts_ino nrelayed rtpa_nlost"
+    return f"Q {session} {origin};{medium} {other(origin)} {counters}{_timeout(timeout)}\n"
+
+
+def delete(session: str) -> str:
+    """End all media of a session, whichever side created them."""
+    return f"D {session} a b\n"
+
+
+def _modifiers(ipv6: bool, network: str, fixed: bool) -> str:
+    return f"{'6' if ipv6 else ''}{'a' if fixed else ''}{'l{' + network + '}' if network else ''}"
+
+
+def _timeout(seconds: int) -> str:
+    return f" && S ttl={seconds}" if seconds else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """Packets of a medium: received from the asking side, from the other, relayed both ways, lost before the relay."""
+
+    received: int
+    received_other: int
+    relayed: int
+    lost: int
+
+
+def read_address(reply: str) -> RelayAddress | None:
+    """The reply to U or L; None where the medium is unknown. Raises RelayError."""
+    parts = reply.split(" && ", 1)[0].split()
+    if not parts or reply[0] == "E" or not parts[0].isdigit():
+        raise _refused(reply)
+    port = int(parts[0])
+    if port == 0:
+        return None
+    if len(parts) < 2:
+        raise RelayError("the relay listens on no definite address: give it one with --bind")
+    return RelayAddress(parts[1], port)
+
+
+def read_counters(reply: str) -> Counters | None:
+    """The reply to a query; None where the medium is unknown. Raises RelayError."""
+    if reply == _UNKNOWN_SESSION:
+        return None
+    parts = reply.split(" && ", 1)[0].split()
+    if len(parts) != 4 or not all(part.isdigit() for part in parts):
+        raise _refused(reply)
+    return Counters(*(int(part) for part in parts))
+
+
+def read_sessions(reply: str) -> int:
+    """The media that exist now, from the reply to SESSIONS. Raises RelayError."""
+    parts = reply.split()
+    if len(parts) != 2 or not all(part.isdigit() for part in parts):
+        raise _refused(reply)
+    return int(parts[0]) - int(parts[1])
+
+
+def _refused(reply: str) -> RelayError:
+    if reply in _OUT_OF_PORTS:
+        return RelayError("the relay is out of ports: widen its range, or look for calls that were never ended")
+    if reply in _LABEL_UNKNOWN:
+        return RelayError(f"the relay has no address for that network or family ({reply}): see its --bind")
+    if reply in _OVERLOADED:
+        return RelayError(f"the relay takes no new sessions: it is overloaded or shutting down ({reply})")
+    return RelayError(f"the relay refused a command: {reply[:80]!r}")

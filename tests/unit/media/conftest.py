@@ -1,0 +1,74 @@
+"""A real relay process on loopback, one for the module's ordinary tests."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from media.relay.process import EVENTS_SUFFIX
+from media.relay.rtpio import RtpIoRelay
+from tests.unit.media.peers import Peer
+
+
+class RelayUnderTest:
+    """A relay process as systemd would run it: not a child of the signalling process under test."""
+
+    def __init__(self, path: Path, *options: str) -> None:
+        self.path = str(path)
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "media.relay.process", "--socket", self.path, *options],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == b"ready\n"
+
+    def stop(self) -> tuple[int, str]:
+        """End it; its exit status and what it said."""
+        self.process.terminate()
+        _, said = self.process.communicate(timeout=15)
+        assert not Path(self.path).exists()
+        assert not Path(self.path + EVENTS_SUFFIX).exists()
+        return self.process.returncode, said.decode()
+
+
+@pytest.fixture(scope="module")
+def relay_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RelayUnderTest]:
+    process = RelayUnderTest(
+        tmp_path_factory.mktemp("relay") / "s",
+        *("--bind", "ip4@127.0.0.1", "--bind", "ip6@::1", "--bind", "nat@127.0.0.1=192.0.2.77"),
+        *("--ports", "23000-23899"),
+    )
+    yield process
+    status, _ = process.stop()
+    assert status == 0
+
+
+@pytest.fixture
+async def relay(relay_process: RelayUnderTest) -> AsyncIterator[RtpIoRelay]:
+    """A client of the shared relay; the test must leave no media behind."""
+    client = RtpIoRelay(relay_process.path)
+    await client.start()
+    yield client
+    left, held = await client.media_in_relay(), client.sessions
+    await client.clear()
+    await client.stop()
+    assert (left, held) == (0, 0)
+
+
+@pytest.fixture
+async def peer() -> AsyncIterator[Callable[..., Peer]]:
+    """Makes peers that are closed after the test."""
+    made: list[Peer] = []
+
+    def make(host: str = "127.0.0.1") -> Peer:
+        made.append(Peer(host))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
