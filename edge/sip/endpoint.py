@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from hashlib import blake2b
 
 from edge.sip.build import response_to
@@ -27,9 +28,9 @@ from edge.sip.message import Request, Response
 from edge.sip.params import split_quoted
 from edge.sip.parse import parse_message
 from edge.sip.timers import TimerConfig
-from edge.sip.transaction.key import branch_of, server_key
+from edge.sip.transaction.key import TransactionId, branch_of, server_key
 from edge.sip.transaction.layer import TransactionLayer
-from edge.sip.transaction.model import State, TransactionId
+from edge.sip.transaction.model import State
 from edge.sip.validate import validate_request, validate_response
 
 _DEFAULT_PORT = {"udp": 5060, "tcp": 5060, "tls": 5061}
@@ -46,6 +47,8 @@ class Endpoint:
         self._ids = ids
         self._layer = TransactionLayer(ids, timers)
         self._framers: dict[int, StreamFramer] = {}
+        self.trace: Callable[[bytes, Flow, float], None] | None = None
+        """Sees each message that arrives, readable or not, before anything is done with it."""
         self._secret = ids.token().encode()[:64]
 
     # from the wire
@@ -150,6 +153,11 @@ class Endpoint:
         events = self._layer.events
         return events.popleft() if events else None
 
+    @property
+    def has_events(self) -> bool:
+        """True while `next_event` has something."""
+        return bool(self._layer.events)
+
     def outgoing(self) -> list[Outgoing]:
         """What is to be sent, in order; taken with this call."""
         out = self._layer.outgoing
@@ -174,6 +182,8 @@ class Endpoint:
         return branch
 
     def _receive(self, data: bytes, flow: Flow, now: float) -> None:
+        if self.trace is not None:
+            self.trace(data, flow, now)
         try:
             message = parse_message(data)
             if isinstance(message, Request):

@@ -7,7 +7,7 @@ from typing import NamedTuple, TypeAlias
 
 from edge.sip.flow import Flow
 from edge.sip.message import Request, Response
-from edge.sip.transaction.model import TransactionId
+from edge.sip.transaction.key import TransactionId
 
 
 class Outgoing(NamedTuple):

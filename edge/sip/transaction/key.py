@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import NewType
+
 from edge.sip.address import NameAddr
 from edge.sip.fields.via import Via
 from edge.sip.ids import BRANCH_COOKIE
 from edge.sip.message import Request
+
+TransactionId = NewType("TransactionId", int)
+"""Names a transaction of one endpoint for its user; never used twice."""
 
 _COOKIE = BRANCH_COOKIE.lower()
 _COOKIE_LENGTH = len(BRANCH_COOKIE)

@@ -20,8 +20,8 @@ from edge.sip.ids import IdSource
 from edge.sip.message import Message, Request, Response
 from edge.sip.timers import Timer, TimerConfig, TimerQueue
 from edge.sip.transaction import client_invite, client_noninvite, server_invite, server_noninvite
-from edge.sip.transaction.key import client_key, is_rfc2543, merge_key, server_key, tag_of
-from edge.sip.transaction.model import Action, Input, State, Table, TransactionId, kind_of
+from edge.sip.transaction.key import TransactionId, client_key, is_rfc2543, merge_key, tag_of
+from edge.sip.transaction.model import Action, Input, State, Table, kind_of
 
 
 class Transaction:
@@ -373,5 +373,3 @@ class TransactionLayer:
         if not tx.internal:
             self.events.append(TransportFailed(tx.id))
 
-
-__all__ = ["Transaction", "TransactionLayer", "server_key"]

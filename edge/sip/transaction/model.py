@@ -9,10 +9,6 @@ Reliable transports use the same tables: there retransmission timers are never s
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import NewType
-
-TransactionId = NewType("TransactionId", int)
-"""Names a transaction of one endpoint for its user; never used twice."""
 
 
 class State(StrEnum):

@@ -1,0 +1,476 @@
+"""The shell of the SIP core: sockets, one timer, and the pump between the endpoint and its user.
+
+The only caller of `Endpoint`'s wire and timer methods. Everything runs in the loop's thread; the user's handler is
+synchronous and may call back at any time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal, TypeAlias
+
+import structlog
+
+from edge.sip.build import response_to
+from edge.sip.endpoint import Endpoint
+from edge.sip.events import (
+    AckReceived,
+    Event,
+    PongReceived,
+    RequestReceived,
+    ResponseReceived,
+    TransactionTimedOut,
+    TransportFailed,
+)
+from edge.sip.flow import Address, Flow, Transport
+from edge.sip.message import Request, Response
+from edge.sip.transaction.key import TransactionId
+from edge.transport.clock import Clock
+from edge.transport.errors import ConnectError, ListenError
+from edge.transport.guard import Guard, Verdict
+from edge.transport.resolver import ResolvedHop
+from edge.transport.tcp import StreamConnection, StreamLimits
+from edge.transport.udp import UdpSocket, bound_socket, local_address
+
+_log = structlog.get_logger(__name__)
+
+Tap: TypeAlias = Callable[[Literal["in", "out"], bytes, Flow, float], None]
+"""Sees every message on the wire: direction, bytes, flow, monotonic time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """An address to listen on; `advertised` is what peers are told (Via, Contact), which may differ behind a NAT.
+
+    Port 0 of `advertised` stands for the port that was bound.
+    """
+
+    transport: Transport
+    bind: Address
+    advertised: Address
+
+
+class Driver:
+    """Runs an endpoint over real sockets."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        listeners: Sequence[Listener],
+        handler: Callable[[Event], None],
+        *,
+        clock: Clock,
+        guard: Guard | None = None,
+        tap: Tap | None = None,
+        tls_server: ssl.SSLContext | None = None,
+        tls_client: ssl.SSLContext | None = None,
+        limits: StreamLimits | None = None,
+        internal_error: Callable[[str], None] | None = None,
+    ) -> None:
+        """`tls_server` is needed for TLS listeners, `tls_client` for TLS connections of ours.
+
+        `internal_error` counts what should never happen: it gets the place (handler, core, tap).
+        """
+        self.limits = limits or StreamLimits()
+        self.handler = handler
+        self.tap = tap
+        self._endpoint = endpoint
+        endpoint.trace = self._trace
+        self._listeners = tuple(listeners)
+        self._clock = clock
+        self._guard = guard
+        self._tls_server = tls_server
+        self._tls_client = tls_client
+        self._internal_error = internal_error
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._udp: dict[Address, UdpSocket] = {}
+        self._servers: list[asyncio.Server] = []
+        self._advertised: dict[tuple[Transport, Address], Address] = {}
+        # numbers go on from the clock, so that a connection of an earlier run is never taken for one of this run
+        self._last_number = int(clock.utcnow().timestamp()) << 20
+        self._connections: dict[int, StreamConnection] = {}
+        self._per_host: dict[str, int] = {}
+        self._ours: dict[tuple[Transport, Address, str], StreamConnection] = {}
+        self._connecting: dict[tuple[Transport, Address, str], asyncio.Task[StreamConnection]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._armed = 0.0
+        self._pumping = False
+        self._scheduled = False
+        self._all_closed: asyncio.Event | None = None
+
+    async def start(self) -> None:
+        """Bind all listeners, then begin to read. Raises ListenError, with nothing left bound."""
+        self._loop = loop = asyncio.get_running_loop()
+        try:
+            for listener in self._listeners:
+                if listener.transport == "udp":
+                    udp = UdpSocket(listener.bind, self._datagram)
+                    self._udp[udp.local] = udp
+                    self._advertise(listener, udp.local)
+                    continue
+                if listener.transport == "tls" and self._tls_server is None:
+                    raise ListenError(
+                        "tls", listener.bind, "there is no certificate", "configure one or remove the listener"
+                    )
+                sock = bound_socket(socket.SOCK_STREAM, listener.transport, listener.bind)
+                local = local_address(sock)
+                self._advertise(listener, local)
+                self._servers.append(
+                    await loop.create_server(
+                        partial(self._connection, listener.transport, local),
+                        sock=sock,
+                        ssl=self._tls_server if listener.transport == "tls" else None,
+                        ssl_handshake_timeout=self.limits.first_message if listener.transport == "tls" else None,
+                    )
+                )
+        except BaseException:
+            await self.stop()
+            raise
+        for udp in self._udp.values():
+            udp.start()
+
+    async def stop(self, seconds: float = 1.0) -> None:
+        """Close everything; connections get `seconds` to write what they still hold."""
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
+        for task in self._connecting.values():
+            task.cancel()
+        if self._connections:
+            self._all_closed = asyncio.Event()
+            for connection in list(self._connections.values()):
+                connection.close()
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._all_closed.wait()
+            except TimeoutError:
+                for connection in list(self._connections.values()):
+                    connection.abort()
+        for udp in self._udp.values():
+            udp.close()
+        self._udp.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def now(self) -> float:
+        """Seconds on the clock that all times of the core are on."""
+        return self._clock.now()
+
+    # addresses and flows
+
+    def advertised(self, flow: Flow) -> Address:
+        """What the peer of `flow` is to be told as our address."""
+        connection = self._connections.get(flow.connection) if flow.connection else None
+        local = flow.local if connection is None or connection.listener is None else connection.listener
+        found = self._advertised.get((flow.transport, local))
+        if found is not None:
+            return found
+        v6 = ":" in flow.local.host
+        for (transport, bound), address in self._advertised.items():
+            if transport == flow.transport and (":" in bound.host) == v6:
+                return address
+        return flow.local
+
+    def sent_by(self, flow: Flow) -> str:
+        """`advertised` as `host:port`."""
+        return str(self.advertised(flow))
+
+    def bound(self, transport: Transport) -> list[Address]:
+        """The addresses that listeners of `transport` have."""
+        return [address for kind, address in self._advertised if kind == transport]
+
+    async def flow_to(self, hop: ResolvedHop) -> Flow:
+        """A flow to an address: our UDP socket of its family, or an open connection of ours, or a new one.
+
+        Raises ConnectError.
+        """
+        if hop.transport == "udp":
+            udp = self._udp_for(hop.address)
+            if udp is None:
+                raise ConnectError(f"there is no UDP listener for {_family(hop.address)}, which {hop.address} needs")
+            return Flow("udp", udp.local, hop.address)
+        key = (hop.transport, hop.address, hop.server_name if hop.transport == "tls" else "")
+        connection = self._ours.get(key)
+        if connection is not None and not connection.closed:
+            return connection.flow
+        task = self._connecting.get(key)
+        if task is None:
+            task = self._connecting[key] = asyncio.ensure_future(self._connect(*key))
+            task.add_done_callback(lambda done: self._connected(key, done))
+        return (await asyncio.shield(task)).flow  # others may be waiting for it too
+
+    def keep_alive(self, flow: Flow, seconds: float | None) -> None:
+        """Send keep-alives over a connection, at random within the last sixth of each `seconds`; None ends it."""
+        connection = self._connections.get(flow.connection)
+        if connection is not None:
+            connection.keep_alive(seconds)
+
+    def close(self, flow: Flow) -> None:
+        """Close a connection once everything is written."""
+        connection = self._connections.get(flow.connection)
+        if connection is not None:
+            connection.close()
+
+    @property
+    def connections(self) -> int:
+        """Open connections."""
+        return len(self._connections)
+
+    # requests and responses; events that follow are handled after the call returned
+
+    def send_request(self, request: Request, flow: Flow) -> TransactionId:
+        """See `Endpoint.send_request`."""
+        tx = self._endpoint.send_request(request, flow, self.sent_by(flow), self._clock.now())
+        self._called()
+        return tx
+
+    def send_ack(self, request: Request, flow: Flow) -> None:
+        """See `Endpoint.send_ack`."""
+        self._endpoint.send_ack(request, flow, self.sent_by(flow), self._clock.now())
+        self._called()
+
+    def cancel(self, tx: TransactionId) -> None:
+        """See `Endpoint.cancel`."""
+        self._endpoint.cancel(tx, self._clock.now())
+        self._called()
+
+    def respond(self, tx: TransactionId, response: Response) -> None:
+        """See `Endpoint.respond`."""
+        self._endpoint.respond(tx, response, self._clock.now())
+        self._called()
+
+    def ignore(self, tx: TransactionId) -> None:
+        """See `Endpoint.ignore`."""
+        self._endpoint.ignore(tx, self._clock.now())
+        self._called()
+
+    def local_tag(self, tx: TransactionId) -> str:
+        """See `Endpoint.local_tag`."""
+        return self._endpoint.local_tag(tx)
+
+    # the pump
+
+    def _called(self) -> None:
+        if self._pumping:
+            return
+        self._send_all()
+        self._arm()
+        if self._endpoint.has_events and not self._scheduled and self._loop is not None:
+            self._scheduled = True
+            self._loop.call_soon(self._pump)
+
+    def _pump(self) -> None:
+        self._scheduled = False
+        self._pumping = True
+        try:
+            while True:
+                self._send_all()
+                event = self._endpoint.next_event()
+                if event is None:
+                    break
+                self._handle(event)
+        finally:
+            self._pumping = False
+        self._arm()
+
+    def _send_all(self) -> None:
+        outgoing = self._endpoint.outgoing()
+        if not outgoing:
+            return
+        now = self._clock.now()
+        for data, flow, tx in outgoing:
+            if not self._send(data, flow):
+                if tx is not None:
+                    self._endpoint.send_failed(tx, now)
+            elif self.tap is not None and len(data) > 4:  # keep-alives are no messages
+                self._tap("out", data, flow, now)
+
+    def _send(self, data: bytes, flow: Flow) -> bool:
+        if flow.transport == "udp":
+            udp = self._udp.get(flow.local) or self._udp_for(flow.remote)
+            return udp is not None and udp.send(data, flow.remote)
+        connection = self._connections.get(flow.connection)
+        return connection is not None and connection.send(data)
+
+    def _handle(self, event: Event) -> None:
+        if isinstance(event, RequestReceived | AckReceived | ResponseReceived):
+            if event.flow.connection and (connection := self._connections.get(event.flow.connection)) is not None:
+                connection.message_received()
+        elif isinstance(event, PongReceived):
+            if (connection := self._connections.get(event.flow.connection)) is not None:
+                connection.pong_received()
+            return
+        try:
+            self.handler(event)
+        except Exception as error:
+            self._failed("handler", error, event)
+            if isinstance(event, RequestReceived):
+                self._endpoint.respond(event.tx, response_to(event.request, 500), self._clock.now())
+
+    def _failed(self, where: str, error: Exception, event: Event | None = None) -> None:
+        fields: dict[str, str] = {}
+        if event is not None:
+            fields["sip_event"] = type(event).__name__
+            if isinstance(event, RequestReceived | AckReceived):
+                fields["sip_call_id"] = event.request.headers.get("call-id") or ""
+            elif isinstance(event, ResponseReceived):
+                fields["sip_call_id"] = event.response.headers.get("call-id") or ""
+            elif isinstance(event, TransactionTimedOut | TransportFailed):
+                fields["tx"] = str(event.tx)
+        _log.error("internal_error", where=where, exc_info=error, **fields)
+        if self._internal_error is not None:
+            self._internal_error(where)
+
+    def _trace(self, data: bytes, flow: Flow, now: float) -> None:
+        if self.tap is not None:
+            self._tap("in", data, flow, now)
+
+    def _tap(self, direction: Literal["in", "out"], data: bytes, flow: Flow, now: float) -> None:
+        try:
+            assert self.tap is not None
+            self.tap(direction, data, flow, now)
+        except Exception as error:
+            self._failed("tap", error)
+
+    def _arm(self) -> None:
+        """Keep the one timer at or before the deadline; one that comes too early only looks again."""
+        deadline = self._endpoint.next_deadline()
+        if deadline is None or self._loop is None:
+            return
+        if self._timer is not None:
+            if self._armed <= deadline:
+                return
+            self._timer.cancel()
+        self._armed = deadline
+        self._timer = self._loop.call_later(max(0.0, deadline - self._clock.now()), self._due)
+
+    def _due(self) -> None:
+        self._timer = None
+        try:
+            self._endpoint.handle_timer(self._clock.now())
+        except Exception as error:
+            self._failed("core", error)
+        self._pump()
+
+    # datagrams
+
+    def _datagram(self, data: bytes, flow: Flow) -> None:
+        now = self._clock.now()
+        if self._guard is not None and self._guard.admit(data, flow.remote.host, now) is not Verdict.PASS:
+            return
+        try:
+            self._endpoint.receive_datagram(data, flow, now)
+        except Exception as error:
+            self._failed("core", error)
+        self._pump()
+
+    def _udp_for(self, remote: Address) -> UdpSocket | None:
+        """The socket to reach `remote` from: of its family, on loopback where the peer is there, else not."""
+        v6 = ":" in remote.host
+        candidates = [udp for udp in self._udp.values() if (":" in udp.local.host) == v6]
+        loopback = _is_loopback(remote.host)
+        for udp in candidates:
+            if _is_loopback(udp.local.host) == loopback:
+                return udp
+        return candidates[0] if candidates else None
+
+    # connections
+
+    def connection_made(self, connection: StreamConnection) -> bool:
+        """A connection is open (`StreamUser`)."""
+        if len(self._connections) >= self.limits.connections or self._all_closed is not None:
+            return False
+        flow = connection.flow
+        host = flow.remote.host
+        if connection.listener is not None and self._guard is not None:
+            already = self._per_host.get(host, 0)
+            if self._guard.admit_connection(host, already, self._clock.now()) is not Verdict.PASS:
+                return False
+        self._connections[connection.number] = connection
+        self._per_host[host] = self._per_host.get(host, 0) + 1
+        self._endpoint.connection_made(flow, connection.listener is None)
+        return True
+
+    def stream_received(self, connection: StreamConnection, data: bytes) -> None:
+        """Bytes came over a connection (`StreamUser`)."""
+        now = self._clock.now()
+        intact = False
+        try:
+            intact = self._endpoint.receive_stream(data, connection.flow, now)
+        except Exception as error:
+            self._failed("core", error)
+        self._pump()
+        if not intact:
+            connection.close()
+
+    def connection_lost(self, connection: StreamConnection) -> None:
+        """A connection is gone (`StreamUser`)."""
+        del self._connections[connection.number]
+        host = connection.flow.remote.host
+        self._per_host[host] -= 1
+        if not self._per_host[host]:
+            del self._per_host[host]
+        for key, ours in self._ours.items():
+            if ours is connection:
+                del self._ours[key]
+                break
+        self._endpoint.connection_lost(connection.flow, self._clock.now())
+        self._pump()
+        if self._all_closed is not None and not self._connections:
+            self._all_closed.set()
+
+    def _connection(self, transport: Transport, listener: Address | None) -> StreamConnection:
+        self._last_number += 1
+        return StreamConnection(self, transport, self._last_number, listener)
+
+    async def _connect(self, transport: Transport, address: Address, server_name: str) -> StreamConnection:
+        context = self._tls_client if transport == "tls" else None
+        if transport == "tls" and context is None:
+            raise ConnectError(f"{address} wants TLS, which is not configured")
+        what = f"{transport} {address}"
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self.limits.connect):
+                _, connection = await loop.create_connection(
+                    lambda: self._connection(transport, None),
+                    *address,
+                    ssl=context,
+                    server_hostname=server_name if context is not None else None,
+                )
+        except TimeoutError as error:
+            raise ConnectError(f"{what} did not answer within {self.limits.connect:g} s") from error
+        except ssl.SSLCertVerificationError as error:
+            raise ConnectError(
+                f"{what}: its certificate is not good for {server_name}: {error.verify_message}"
+            ) from error
+        except ssl.SSLError as error:
+            raise ConnectError(f"{what}: TLS failed: {error.reason}") from error
+        except OSError as error:
+            raise ConnectError(f"{what}: {error.strerror or error}") from error
+        if connection.number not in self._connections:
+            raise ConnectError(f"{what} closed at once, or we have too many connections")
+        self._ours[(transport, address, server_name)] = connection
+        return connection
+
+    def _connected(self, key: tuple[Transport, Address, str], done: asyncio.Task[StreamConnection]) -> None:
+        del self._connecting[key]
+        if not done.cancelled():
+            done.exception()  # seen, also where all who waited for it have gone
+
+    def _advertise(self, listener: Listener, local: Address) -> None:
+        host, port = listener.advertised
+        self._advertised[(listener.transport, local)] = Address(host, port or local.port)
+
+
+def _family(address: Address) -> str:
+    return "IPv6" if ":" in address.host else "IPv4"
+
+
+def _is_loopback(host: str) -> bool:
+    return host.startswith("127.") or host == "::1"

@@ -1,0 +1,161 @@
+"""Connections, plain or TLS: bytes in both directions, never waited for."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+from dataclasses import dataclass
+from typing import Protocol
+
+from edge.sip.flow import Address, Flow, Transport
+
+PING = b"\r\n\r\n"
+"""Keep-alive of RFC 5626 section 4.4.1; the peer answers with one CRLF."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamLimits:
+    """Limits of connections.
+
+    `connections` open at once, `write_buffer` bytes a peer may leave unread before it is dropped, `first_message`
+    seconds until a connection that was opened to us must have brought a message, `connect` seconds for a connection
+    of ours to open (TLS included), `pong` seconds for the answer to a keep-alive from a peer that answered before.
+    """
+
+    connections: int = 20_000
+    write_buffer: int = 1024 * 1024
+    first_message: float = 32.0
+    connect: float = 5.0
+    pong: float = 10.0
+
+
+class StreamUser(Protocol):
+    """Hears of connections."""
+
+    limits: StreamLimits
+
+    def connection_made(self, connection: StreamConnection) -> bool:
+        """A connection is open; False: it is not wanted."""
+        ...
+
+    def stream_received(self, connection: StreamConnection, data: bytes) -> None: ...
+
+    def connection_lost(self, connection: StreamConnection) -> None: ...
+
+
+class StreamConnection(asyncio.Protocol):
+    """One TCP or TLS connection. `flow` is set once it is open."""
+
+    flow: Flow
+
+    def __init__(self, user: StreamUser, transport: Transport, number: int, listener: Address | None) -> None:
+        """`listener`: the address that it was accepted at, None for connections of ours."""
+        self.listener = listener
+        self.number = number
+        self.closed = False
+        self._kind: Transport = transport
+        self._user = user
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._wanted = False
+        self._first: asyncio.TimerHandle | None = None
+        self._keep_alive: asyncio.TimerHandle | None = None
+        self._pong: asyncio.TimerHandle | None = None
+        self._pongs_seen = False
+
+    # from the loop
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        peer, own = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
+        if not peer or not own:  # it went away before we looked
+            self.abort()
+            return
+        self.flow = Flow(self._kind, Address(own[0], own[1]), Address(peer[0], peer[1]), self.number)
+        _keep_watch(transport.get_extra_info("socket"))
+        self._wanted = self._user.connection_made(self)
+        if not self._wanted:
+            self.abort()
+        elif self.listener is not None:
+            self._first = self._loop.call_later(self._user.limits.first_message, self.close)
+
+    def data_received(self, data: bytes) -> None:
+        if not self.closed:
+            self._user.stream_received(self, data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closed = True
+        for handle in (self._first, self._keep_alive, self._pong):
+            if handle is not None:
+                handle.cancel()
+        if self._wanted:
+            self._user.connection_lost(self)
+
+    # from the driver
+
+    def send(self, data: bytes) -> bool:
+        """Write; False where it is closed. A peer that does not read is dropped, not waited for."""
+        transport = self._transport
+        if transport is None or self.closed or transport.is_closing():
+            return False
+        transport.write(data)
+        if transport.get_write_buffer_size() > self._user.limits.write_buffer:
+            self.abort()
+            return False
+        return True
+
+    def message_received(self) -> None:
+        """The peer has shown that it speaks SIP."""
+        if self._first is not None:
+            self._first.cancel()
+            self._first = None
+
+    def keep_alive(self, seconds: float | None) -> None:
+        """Send a keep-alive each 5/6 to 1 times `seconds`; None stops it.
+
+        A peer that once answered and does so no more has gone, and the connection is dropped (RFC 5626 section 4.4.1).
+        """
+        if self._keep_alive is not None:
+            self._keep_alive.cancel()
+            self._keep_alive = None
+        if seconds is not None and not self.closed:
+            wait = random.uniform(seconds * 5 / 6, seconds)
+            self._keep_alive = self._loop.call_later(wait, self._ping, seconds)
+
+    def pong_received(self) -> None:
+        """The peer answered a keep-alive."""
+        self._pongs_seen = True
+        if self._pong is not None:
+            self._pong.cancel()
+            self._pong = None
+
+    def close(self) -> None:
+        """Close once everything is written; nothing more is read."""
+        self.closed = True
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Close at once."""
+        self.closed = True
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _ping(self, seconds: float) -> None:
+        if self.send(PING):
+            if self._pongs_seen and self._pong is None:
+                self._pong = self._loop.call_later(self._user.limits.pong, self.abort)
+            self.keep_alive(seconds)
+
+
+def _keep_watch(sock: socket.socket | None) -> None:
+    """Let the kernel find peers that vanished without a word: after 60 s of silence and 3 probes 10 s apart."""
+    if sock is None:
+        return
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 60_000)

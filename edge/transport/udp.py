@@ -1,0 +1,88 @@
+"""A UDP socket: drained in batches and written to directly, so that an error belongs to the datagram that caused it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable
+
+from edge.sip.flow import Address, Flow
+from edge.transport.errors import ListenError
+
+_BATCH = 32  # datagrams read before other work of the loop gets its turn
+_BUFFER = 4 * 1024 * 1024  # asked of the kernel, which may grant less
+_LARGEST = 65535
+
+
+def bound_socket(kind: socket.SocketKind, transport: str, address: Address) -> socket.socket:
+    """A non-blocking socket bound to `address`; IPv6 sockets take IPv6 only. Raises ListenError."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    try:
+        sock = socket.socket(family, kind)
+    except OSError as error:
+        raise ListenError.of(transport, address, error) from error
+    try:
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if kind == socket.SOCK_STREAM:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(tuple(address))
+            sock.listen(1024)
+        else:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
+            sock.bind(tuple(address))
+    except OSError as error:
+        sock.close()
+        raise ListenError.of(transport, address, error) from error
+    sock.setblocking(False)
+    return sock
+
+
+def local_address(sock: socket.socket) -> Address:
+    """The address that `sock` is bound to."""
+    name = sock.getsockname()
+    return Address(name[0], name[1])
+
+
+class UdpSocket:
+    """A bound UDP socket in the loop."""
+
+    def __init__(self, address: Address, received: Callable[[bytes, Flow], None]) -> None:
+        """Bind `address`; ListenError. `received` gets each datagram once `start` was called."""
+        self._sock = bound_socket(socket.SOCK_DGRAM, "udp", address)
+        self.local = local_address(self._sock)
+        self._received = received
+        self._buffer = bytearray(_LARGEST)
+        self._view = memoryview(self._buffer)
+
+    def start(self) -> None:
+        """Begin to read."""
+        asyncio.get_running_loop().add_reader(self._sock, self._readable)
+
+    def close(self) -> None:
+        """Give the port back."""
+        if self._sock.fileno() >= 0:
+            asyncio.get_running_loop().remove_reader(self._sock)
+            self._sock.close()
+
+    def send(self, data: bytes, remote: Address) -> bool:
+        """Send; False where this datagram cannot be sent at all. A full buffer loses it, as the network may."""
+        try:
+            with contextlib.suppress(BlockingIOError):
+                self._sock.sendto(data, remote)
+        except OSError:
+            return False
+        return True
+
+    def _readable(self) -> None:
+        view = self._view
+        for _ in range(_BATCH):
+            try:
+                size, source = self._sock.recvfrom_into(view)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError:  # the kernel reports what became of an earlier datagram; the next read goes on
+                continue
+            self._received(bytes(view[:size]), Flow("udp", self.local, Address(source[0], source[1])))
