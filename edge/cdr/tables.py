@@ -6,6 +6,7 @@ same record twice stores it once: the id is the key.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ Acquire = Callable[[], AbstractAsyncContextManager[AnyConnection]]
 """Gives a connection for a while; a pool's `acquire`."""
 
 _PURGE_CHUNK = 5000
+_JSON_COLUMNS = frozenset({"trace", "media", "attempts"})
 
 
 def _insert(table: str, columns: Sequence[str]) -> str:
@@ -94,7 +96,7 @@ class PostgresRecords:
             if row is None:
                 row = await connection.fetchrow(_REFUSED, key)
                 table = "refused_calls"
-        return None if row is None else {"table": table, **dict(row)}
+        return None if row is None else {"table": table, **{k: _decoded(k, v) for k, v in row.items()}}
 
 
 _REFUSALS = f"""SELECT {", ".join(REFUSED_COLUMNS)} FROM sip_edge.refused_calls
@@ -103,6 +105,10 @@ _REFUSALS = f"""SELECT {", ".join(REFUSED_COLUMNS)} FROM sip_edge.refused_calls
 _CALL = f"""SELECT {", ".join(CALL_COLUMNS)} FROM sip_edge.call_records
     WHERE id::text = $1 OR a_call_id = $1 OR b_call_id = $1 ORDER BY started_at DESC LIMIT 1"""
 _REFUSED = f"""SELECT {", ".join(REFUSED_COLUMNS)} FROM sip_edge.refused_calls WHERE id::text = $1"""
+
+
+def _decoded(column: str, value: object) -> object:
+    return json.loads(value) if column in _JSON_COLUMNS and isinstance(value, str) else value
 
 
 def _array(lines: Sequence[bytes]) -> str:

@@ -102,7 +102,7 @@ class LineWriter:
         while self._lines:
             batch.append(self._lines.popleft())
         lost = self.dropped - self._told
-        if lost and batch:
+        if lost:
             self._told += lost
             batch.append(_line("warning", "log.dropped", {"lines": lost}))
         data = memoryview(b"".join(batch))

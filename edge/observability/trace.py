@@ -113,7 +113,10 @@ class Tap:
             self._evict()
 
     def find(self, key: str) -> TracedCall | None:
-        """What is kept of a call: `key` is our id of it or one of its SIP Call-IDs; None where nothing is known."""
+        """What is kept of a call: `key` is our id of it, one of its SIP Call-IDs, or `last` for the newest call; None
+        where nothing is known."""
+        if key == "last" and self._calls:
+            key = next(reversed(self._calls))
         raw = key.encode("utf-8", "surrogateescape")
         dialog = self._dialogs.get(raw)
         call = key if key in self._calls else dialog.call if dialog is not None else None

@@ -1,0 +1,206 @@
+"""HTTP for operators and their machines, on loopback: health, metrics, live views, traces.
+
+Nothing here asks for a password: who can reach the address may see calls and traces, so it is bound to loopback unless
+the settings say otherwise. Requests that a web page made a browser send are turned away.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from ipaddress import ip_address
+from typing import Final
+
+import asyncpg
+from aiohttp import web
+
+from edge.admin.views import AdminViews, CallView, CarrierView, RegistrationView
+
+PCAP_TYPE = "application/vnd.tcpdump.pcap"
+_METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_VIEWS: Final = web.AppKey("views", AdminViews)
+_OPEN = frozenset({"/metrics", "/healthz", "/readyz"})
+_AGE = re.compile(r"(\d{1,6})([smhd])")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class AdminPortTaken(Exception):
+    """The address cannot be listened on; the text names it and the remedy."""
+
+
+class AdminHttp:
+    """The admin HTTP server on `host`:`port`."""
+
+    def __init__(self, views: AdminViews, host: str, port: int) -> None:
+        self._host, self._port = host, port
+        self._runner = web.AppRunner(application(views), access_log=None, shutdown_timeout=2.0)
+
+    async def start(self) -> None:
+        """Listen. Raises AdminPortTaken."""
+        await self._runner.setup()
+        try:
+            await web.TCPSite(self._runner, self._host, self._port).start()
+        except OSError as e:
+            await self._runner.cleanup()
+            raise AdminPortTaken(
+                f"admin HTTP cannot listen on {self._host}:{self._port}: {e.strerror or e}. "
+                "Stop what uses the port or set another admin address"
+            ) from e
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where it listens (the port that was given, for port 0)."""
+        host, port = self._runner.addresses[0][:2]
+        return str(host), int(port)
+
+    async def stop(self) -> None:
+        """Close; requests under way are given two seconds."""
+        await self._runner.cleanup()
+
+
+def application(views: AdminViews) -> web.Application:
+    """The routes, for a server or a test."""
+    app = web.Application(middlewares=[_errors, _no_browsers])
+    app[_VIEWS] = views
+    app.add_routes([
+        web.get("/metrics", _metrics),
+        web.get("/healthz", _healthz),
+        web.get("/readyz", _readyz),
+        web.get("/calls", _calls),
+        web.get("/registrations", _registrations),
+        web.get("/carriers", _carriers),
+        web.get("/refusals", _refusals),
+        web.get("/trace/{key:.+}", _trace),
+        web.get("/why/{key:.+}", _why),
+        web.post("/drain", _drain),
+    ])  # fmt: skip
+    return app
+
+
+def parse_age(text: str) -> timedelta:
+    """`90s`, `15m`, `2h`, `7d`. ValueError in words."""
+    match = _AGE.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text!r} is no length of time: write 90s, 15m, 2h or 7d")
+    return timedelta(seconds=int(match[1]) * _SECONDS[match[2]])
+
+
+def json_text(value: object) -> str:
+    """JSON for people and programs: times in ISO 8601."""
+    return json.dumps(value, default=_jsonable, ensure_ascii=False, indent=1) + "\n"
+
+
+def _jsonable(value: object) -> object:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def _json(value: object, status: int = 200) -> web.Response:
+    return web.Response(text=json_text(value), status=status, content_type="application/json")
+
+
+def _error(status: int, text: str) -> web.Response:
+    return _json({"error": text}, status)
+
+
+@web.middleware
+async def _errors(request: web.Request, handler: _Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except web.HTTPException as e:
+        return _error(e.status, f"{request.method} {request.path}: {e.reason}")
+    except ValueError as e:
+        return _error(400, str(e))
+    except _AWAY as e:
+        return _error(503, f"the database does not answer ({type(e).__name__}: {e})")
+
+
+@web.middleware
+async def _no_browsers(request: web.Request, handler: _Handler) -> web.StreamResponse:
+    # A page from elsewhere can make a browser on this machine send requests (by a name that resolves to 127.0.0.1 it
+    # could even read the answers): such requests carry Origin, or a Host that is no address.
+    if request.path not in _OPEN:
+        host = request.host.rsplit(":", 1)[0] if not request.host.endswith("]") else request.host
+        if "Origin" in request.headers or not _is_address(host.strip("[]")):
+            return _error(403, "ask by address (127.0.0.1) and not from a web page")
+    return await handler(request)
+
+
+def _is_address(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+async def _metrics(request: web.Request) -> web.Response:
+    return web.Response(body=request.app[_VIEWS].metrics(), headers={"Content-Type": _METRICS_TYPE})
+
+
+async def _healthz(_request: web.Request) -> web.Response:
+    return _json({"alive": True})
+
+
+async def _readyz(request: web.Request) -> web.Response:
+    missing = list(request.app[_VIEWS].missing())
+    return _json({"ready": not missing, "missing": missing}, 503 if missing else 200)
+
+
+def _rows(values: Sequence[CallView | RegistrationView | CarrierView]) -> list[Mapping[str, object]]:
+    return [asdict(v) for v in values]
+
+
+async def _calls(request: web.Request) -> web.Response:
+    return _json(_rows(request.app[_VIEWS].calls()))
+
+
+async def _registrations(request: web.Request) -> web.Response:
+    return _json(_rows(request.app[_VIEWS].registrations()))
+
+
+async def _carriers(request: web.Request) -> web.Response:
+    return _json(_rows(request.app[_VIEWS].carriers()))
+
+
+async def _refusals(request: web.Request) -> web.Response:
+    views, query = request.app[_VIEWS], request.query
+    age = min(parse_age(query.get("since", "7d")), timedelta(days=7))
+    limit = query.get("limit", "200")
+    if not (limit.isascii() and limit.isdigit() and 1 <= int(limit) <= 10_000):
+        raise ValueError("limit must be a number from 1 to 10000")
+    rows = await views.records.refusals(views.utc() - age, query.get("number"), query.get("account"), int(limit))
+    return _json(rows)
+
+
+async def _trace(request: web.Request) -> web.Response:
+    views, key = request.app[_VIEWS], request.match_info["key"]
+    if request.query.get("format") == "pcap":
+        capture = views.pcap(key)
+        if capture is not None:
+            return web.Response(body=capture, content_type=PCAP_TYPE)
+    else:
+        text = views.ladder(key, request.query.get("messages", "1") != "0")
+        if text is not None:
+            return web.Response(text=text)
+    return _error(404, f"no messages are kept of a call {key!r}: it is unknown, or too long ago")
+
+
+async def _why(request: web.Request) -> web.Response:
+    views, key = request.app[_VIEWS], request.match_info["key"]
+    steps = views.decision(key)
+    if steps is not None:
+        return _json({"table": "live", "id": key, "trace": [s._asdict() for s in steps]})
+    found = await views.records.find(key)
+    return _json(found) if found is not None else _error(404, f"no call {key!r} is up, and none is on record")
+
+
+async def _drain(request: web.Request) -> web.Response:
+    return _json({"draining": True, "calls": request.app[_VIEWS].drain()})

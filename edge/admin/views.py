@@ -1,0 +1,116 @@
+"""What the admin HTTP shows, as values: the composition root makes them from the live rooms when somebody asks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from dialplan.model import Step
+
+
+@dataclass(frozen=True, slots=True)
+class CallView:
+    """A call that is up. Times are aware UTC."""
+
+    id: str
+    state: str
+    """routing, ringing, up, ending."""
+    direction: str
+    source: str
+    """`seat a.mueller`, `trunk hq`, `carrier telekom`."""
+    target: str
+    account: str | None
+    caller: str
+    """`anonymous` where withheld."""
+    called: str
+    started_at: datetime
+    answered_at: datetime | None
+    a_call_id: str
+    b_call_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrationView:
+    """One contact of a seat or trunk."""
+
+    kind: str
+    """seat or trunk."""
+    name: str
+    account: str
+    contact: str
+    flow: str
+    """Transport and address that it registered from."""
+    user_agent: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class CarrierView:
+    """A carrier and what is known of it."""
+
+    name: str
+    mode: str
+    """register or static."""
+    state: str
+    """registered, registering, failed, unregistered, reachable, unreachable."""
+    usable: bool
+    """May calls be sent to it?"""
+    since: datetime | None
+    next_attempt_at: datetime | None
+    last_answer: str
+    """The last answer to REGISTER or OPTIONS in words: `200 OK`, `no answer from 203.0.113.5:5060`."""
+    calls: int
+    max_calls: int | None
+
+
+class Records(Protocol):
+    """Reads what was written: `edge.cdr.tables.PostgresRecords`. Methods raise what asyncpg raises."""
+
+    async def refusals(
+        self, since: datetime, number: str | None = None, account: str | None = None, limit: int = 200
+    ) -> list[dict[str, object]]: ...
+
+    async def find(self, key: str) -> dict[str, object] | None: ...
+
+
+class AdminViews(Protocol):
+    """What the composition root gives to the admin HTTP. All but `records` answer at once from memory."""
+
+    @property
+    def records(self) -> Records: ...
+
+    def calls(self) -> Sequence[CallView]: ...
+
+    def registrations(self) -> Sequence[RegistrationView]: ...
+
+    def carriers(self) -> Sequence[CarrierView]: ...
+
+    def decision(self, call: str) -> Sequence[Step] | None:
+        """How a call that is up was routed, by our id or a SIP Call-ID; None where there is no such call."""
+        ...
+
+    def missing(self) -> Sequence[str]:
+        """What keeps this edge from taking calls, in words (`provisioning not loaded`, `relay away`, `draining`)."""
+        ...
+
+    def ladder(self, key: str, messages: bool) -> str | None:
+        """The ladder of a call (`last`: the newest), with its messages; None where nothing is kept of it."""
+        ...
+
+    def pcap(self, key: str) -> bytes | None:
+        """The same as a capture file."""
+        ...
+
+    def metrics(self) -> bytes:
+        """Prometheus text."""
+        ...
+
+    def utc(self) -> datetime:
+        """Wall clock."""
+        ...
+
+    def drain(self) -> int:
+        """Take no new calls from now on and end when the last is over; how many are up."""
+        ...
