@@ -214,6 +214,13 @@ class Registration(Generic[T]):
         self._tries = 0
         return self._register(now)
 
+    def refresh(self, now: float) -> list[Action[T]]:
+        """Refresh at once: there is a doubt whether the carrier still reaches us."""
+        if self._state is not State.REGISTERED or self._phase is not _Phase.HOLDING:
+            return []
+        self._wake = now
+        return self.timer(now)
+
     def stop(self, now: float) -> list[Action[T]]:
         """Unregister (T1.27); `Finished` follows when that is done. To be called once."""
         self._stopping = True

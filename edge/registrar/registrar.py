@@ -19,7 +19,6 @@ from edge.registrar.location import Location
 from edge.sip.build import response_to
 from edge.sip.errors import RemoteProtocolError
 from edge.sip.flow import Flow
-from edge.sip.ids import IdSource
 from edge.sip.message import Request, Response
 
 _log = get_logger("registrar")
@@ -36,20 +35,12 @@ class RegistrarSettings:
 
 
 class Registrar:
-    """All bindings of this edge.
+    """All bindings of this edge. Responses lack their To tag, which the endpoint sets."""
 
-    `utc` gives the wall clock as an aware datetime. `on_change` is called with each AOR whose bindings changed.
-    """
-
-    def __init__(
-        self,
-        ids: IdSource,
-        utc: Callable[[], datetime],
-        settings: RegistrarSettings = RegistrarSettings(),
-    ) -> None:
-        self._ids = ids
-        self._utc = utc
-        self._settings = settings
+    def __init__(self, utcnow: Callable[[], datetime], settings: RegistrarSettings | None = None) -> None:
+        """`utcnow` gives the wall clock as an aware datetime."""
+        self._utc = utcnow
+        self._settings = settings or RegistrarSettings()
         self._location = Location()
         self._snapshot = EMPTY
         self._listeners: list[Callable[[Aor], None]] = []
@@ -67,7 +58,7 @@ class Registrar:
             return self._handle(request, flow, who, now)
         except RemoteProtocolError as error:
             _log.info("registration.unreadable", remote=str(flow), detail=error.detail)
-            return response_to(request, error.status or 400, to_tag=self._ids.token())
+            return response_to(request, error.status or 400)
 
     def _handle(self, request: Request, flow: Flow, who: Seat | Trunk, now: float) -> Response:
         aor = aor_of(who)
@@ -93,7 +84,7 @@ class Registrar:
         return self._accept(request, result, now)
 
     def _accept(self, request: Request, result: Accepted, now: float) -> Response:
-        response = response_to(request, 200, to_tag=self._ids.token())
+        response = response_to(request, 200)
         headers = response.headers
         for binding in result.bindings:
             headers.add("Contact", binding.contact_value(now))
@@ -109,7 +100,7 @@ class Registrar:
         log = _log.warning if why.status == 403 else _log.info
         log("registration.rejected", seat=aor.username, source_kind=aor.kind, remote=str(flow), status=why.status,
             detail=why.detail)  # fmt: skip
-        response = response_to(request, why.status, to_tag=self._ids.token())
+        response = response_to(request, why.status)
         for name, value in why.headers:
             response.headers.add(name, value)
         return response

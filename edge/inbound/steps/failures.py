@@ -3,23 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from ipaddress import IPv6Address, ip_address
 
 LIMIT = 5
 WINDOW = 60.0
 BAN_FIRST = 900.0
 BAN_MAX = 86400.0
 _KEYS_MAX = 50_000
-
-
-def source_key(host: str) -> str:
-    """What a source is counted by: the IPv4 address, or the IPv6 /64, since one host has all addresses of it."""
-    if ":" not in host:
-        return host
-    address = ip_address(host.partition("%")[0])
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    return f"{IPv6Address(int(address) >> 64 << 64)}/64"
 
 
 class _Record:

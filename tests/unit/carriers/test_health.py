@@ -22,6 +22,7 @@ def test_up_until_found_dead() -> None:
 def test_two_unanswered_requests_take_it_down() -> None:
     """One lost OPTIONS is no outage, two are; asked more often meanwhile."""
     h = health()
+    h.answered(405, None, 0.0)
     assert not h.unanswered("no answer", 10.0) and h.up
     assert h.deadline == 30.0
     assert h.unanswered("no answer", 30.0) and not h.up
@@ -32,10 +33,19 @@ def test_two_unanswered_requests_take_it_down() -> None:
 def test_any_answer_is_life(status: int) -> None:
     """Carriers that do not know OPTIONS still prove that they are there."""
     h = health()
+    h.answered(200, None, 0.0)
     h.unanswered("", 0.0)
-    h.unanswered("", 20.0)
+    assert h.unanswered("", 20.0) and not h.up
     assert h.answered(status, None, 40.0)
     assert h.up and h.detail == "" and h.deadline == 100.0
+
+
+def test_a_carrier_that_never_answers_options_stays_up() -> None:
+    """Silence of one that ignores OPTIONS says nothing: its calls may well work."""
+    h = health()
+    for t in range(10):
+        assert not h.unanswered("no answer", t * 60.0)
+    assert h.up and h.detail == "no answer"
 
 
 def test_an_answer_between_resets_the_count() -> None:

@@ -1,0 +1,94 @@
+"""Writes to the database that nobody waits for: the newest value of each key, in batches, retried until it is stored."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Generic, TypeVar
+
+import asyncpg
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+DATABASE_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+"""What an absent or unwilling database raises."""
+
+_RETRY_FIRST = 1.0
+_RETRY_MAX = 30.0
+
+
+class WriteBehind(Generic[K, V]):
+    """Collects changes; `run` stores them through `save`. A key that changes twice before it is stored is stored once.
+
+    `failed` hears each failed attempt. `save` has to store all of its mapping or nothing.
+    """
+
+    __slots__ = ("_failed", "_interval", "_pending", "_save", "_stopped", "_wake")
+
+    def __init__(
+        self,
+        save: Callable[[Mapping[K, V]], Awaitable[None]],
+        failed: Callable[[Exception], None],
+        interval: float = 0.5,
+    ) -> None:
+        """`interval`: seconds that changes are collected for."""
+        self._save = save
+        self._failed = failed
+        self._interval = interval
+        self._pending: dict[K, V] = {}
+        self._wake = asyncio.Event()
+        self._stopped = asyncio.Event()
+
+    @property
+    def pending(self) -> int:
+        """Keys that are not stored yet."""
+        return len(self._pending)
+
+    def put(self, key: K, value: V) -> None:
+        """Store this some time soon; never blocks."""
+        self._pending[key] = value
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Store what comes, until `stop`; then what is left, trying once."""
+        retry = _RETRY_FIRST
+        while not self._stopped.is_set():
+            await self._wake.wait()
+            await self._pause(self._interval)
+            if await self.flush():
+                retry = _RETRY_FIRST
+            elif not self._stopped.is_set():
+                await self._pause(retry)
+                retry = min(_RETRY_MAX, retry * 2)
+                self._wake.set()
+        await self.flush()
+
+    async def flush(self) -> bool:
+        """Store what is pending now. False where the database did not take it; it stays pending."""
+        self._wake.clear()
+        batch, self._pending = self._pending, {}
+        if not batch:
+            return True
+        try:
+            await self._save(batch)
+        except DATABASE_ERRORS as error:
+            self._pending = {**batch, **self._pending}
+            self._failed(error)
+            return False
+        except BaseException:
+            self._pending = {**batch, **self._pending}
+            raise
+        return True
+
+    def stop(self) -> None:
+        """Let `run` end after a last flush."""
+        self._stopped.set()
+        self._wake.set()
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stopped.wait()
+        except TimeoutError:
+            pass

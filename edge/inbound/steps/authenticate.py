@@ -1,0 +1,183 @@
+"""Is the sender who it says: digest of seats and trunks (RFC 3261 section 22, RFC 7616, RFC 8760; rules 7.4, 7.5).
+
+Known and unknown users get the same challenge after the same work. Requests are challenged with 401: we are their end,
+no proxy (RFC 3261 section 22.2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from config.model import Ha1, Seat, Trunk
+from config.snapshot import Snapshot
+from dialplan.model import Reason, Refusal
+from edge.inbound.steps.failures import Failures
+from edge.observability.logging import get_logger
+from edge.sip.auth.digest import Credentials, challenges, check, find_credentials, matches_uri
+from edge.sip.auth.nonce import Nonces, NonceVerdict
+from edge.sip.build import response_to
+from edge.sip.flow import Flow
+from edge.sip.message import Request, Response
+
+_log = get_logger("authenticate")
+_NOBODY: Final = Ha1()
+_KNOWN_MAX: Final = 100_000
+
+
+class Bans(Protocol):
+    """What is needed of the guard."""
+
+    def source_of(self, host: str) -> str:
+        """What is counted as one source."""
+        ...
+
+    def ban(self, host: str, seconds: float, now: float) -> None:
+        """Hear nothing from `host` for `seconds`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Authenticated:
+    """The sender knows the password."""
+
+    who: Seat | Trunk
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """Send this 401. Nothing in it tells whether the user exists."""
+
+    response: Response
+
+
+Result = Authenticated | Challenge | Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class DigestSettings:
+    """`algorithms` best first: SHA-256 and MD5 are what provisioning stores. Phones take the first that they know."""
+
+    realm: str
+    algorithms: tuple[str, ...] = ("SHA-256", "MD5")
+
+
+class Authenticator:
+    """Checks digests and bans who guesses.
+
+    `exempt` says whether somebody is registered from a host: such a host is not banned whole, since one device with a
+    wrong password would silence its whole office; only that user is refused from there. `failed` hears the kind of
+    each failure (a metric).
+    """
+
+    def __init__(
+        self,
+        settings: DigestSettings,
+        nonces: Nonces,
+        bans: Bans,
+        exempt: Callable[[str], bool],
+        failed: Callable[[str], None] = lambda kind: None,
+    ) -> None:
+        unknown = [a for a in settings.algorithms if a not in _STORED]
+        if unknown or not settings.algorithms:
+            raise ValueError(f"digest algorithms are {' and '.join(_STORED)}, not {', '.join(unknown) or 'none'}")
+        self._realm = settings.realm
+        self._algorithms: Sequence[str] = settings.algorithms
+        self._upper = {a.upper() for a in settings.algorithms}
+        self._nonces = nonces
+        self._bans = bans
+        self._exempt = exempt
+        self._failed = failed
+        self._failures = Failures()
+        self._known: dict[tuple[str, str], None] = {}
+
+    def authenticate(self, request: Request, flow: Flow, snapshot: Snapshot, now: float) -> Result:
+        """Who sent `request`, by its credentials for our realm. Raises RemoteProtocolError(400) for broken ones."""
+        headers = request.headers
+        given = find_credentials(headers.get_all("authorization"), self._realm)
+        if given is None:
+            given = find_credentials(headers.get_all("proxy-authorization"), self._realm)
+        if given is None or given.algorithm.upper() not in self._upper:  # T7.1, T7.2: as if there were none
+            return self._challenge(request, flow, now)
+        host = flow.remote.host
+        source = self._bans.source_of(host)
+        username = given.username
+        if self._locked(source, username, now):
+            return Refusal(Reason.NOT_AUTHENTICATED, "too many failed attempts", status=403)
+        if not self._nonces.genuine(given.nonce, host):
+            self._failed("stale")
+            return self._challenge(request, flow, now, stale=True)
+        who: Seat | Trunk | None = snapshot.seats.get(username) or snapshot.trunk_by_username(username)
+        if isinstance(who, Trunk) and who.mode == "static":
+            who = None
+        secrets = self._secrets(who.ha1 if who is not None else _NOBODY)
+        right = check(given, request.method, secrets) and matches_uri(given, request.uri)
+        if who is None or not right:
+            self._count(request, flow, given, "unknown-user" if who is None else "wrong-password", now)
+            return self._challenge(request, flow, now)
+        verdict = self._nonces.accept(given.nonce, host, given.nc, now)
+        if verdict is not NonceVerdict.FRESH:
+            self._failed("replay" if verdict is NonceVerdict.REPLAYED else "stale")
+            return self._challenge(request, flow, now, stale=True)
+        self._remember(source, username)
+        return Authenticated(who)
+
+    def pardon(self, host: str, username: str) -> None:
+        """Forget what was counted against a source and a user (an operator lifts a ban)."""
+        source = self._bans.source_of(host)
+        for key in (source, (source, username), ("user", username)):
+            self._failures.pardon(key)
+
+    def _challenge(self, request: Request, flow: Flow, now: float, stale: bool = False) -> Challenge:
+        response = response_to(request, 401)
+        nonce = self._nonces.issue(flow.remote.host, now)
+        for value in challenges(self._realm, nonce, self._algorithms, stale):
+            response.headers.add("WWW-Authenticate", value)
+        return Challenge(response)
+
+    def _secrets(self, ha1: Ha1) -> dict[str, str]:
+        secrets: dict[str, str] = {}
+        for algorithm in self._algorithms:
+            value = _STORED[algorithm](ha1)
+            if value is not None:
+                secrets[algorithm] = value
+        return secrets
+
+    def _locked(self, source: str, username: str, now: float) -> bool:
+        if self._failures.banned((source, username), now):
+            return True
+        # Guessing from many places locks the user's door, but not for the places that the user comes from.
+        return self._failures.banned(("user", username), now) and (source, username) not in self._known
+
+    def _count(self, request: Request, flow: Flow, given: Credentials, kind: str, now: float) -> None:
+        self._failed(kind)
+        host = flow.remote.host
+        source = self._bans.source_of(host)
+        exempt = self._exempt(host)
+        seconds = self._failures.failed((source, given.username) if exempt else source, now)
+        self._failures.failed(("user", given.username), now)
+        _log.info(
+            "authentication.failed", remote=str(flow), username=given.username[:64], kind=kind, method=request.method
+        )
+        if seconds is not None:
+            if not exempt:
+                self._bans.ban(host, seconds, now)
+            _log.warning(
+                "authentication.banned",
+                remote=str(flow),
+                username=given.username[:64],
+                seconds=int(seconds),
+                whole=not exempt,
+            )
+
+    def _remember(self, source: str, username: str) -> None:
+        key = (source, username)
+        if key in self._known:
+            return
+        if len(self._known) >= _KNOWN_MAX:
+            del self._known[next(iter(self._known))]
+        self._known[key] = None
+
+
+_STORED: Final[dict[str, Callable[[Ha1], str | None]]] = {"SHA-256": lambda h: h.sha256, "MD5": lambda h: h.md5}
