@@ -54,7 +54,7 @@ class Message:
     def cseq(self) -> CSeq:
         number, _, method = self.need("cseq").partition(" ")
         method = method.strip()
-        if not (len(number) <= 10 and number.isascii() and number.isdigit() and method):
+        if not (len(number) <= 10 and number.isascii() and number.isdigit() and method) or " " in method:
             number, method = self._odd_cseq()
         value = int(number)
         if value >= 2**31:

@@ -83,8 +83,12 @@ def test_folded_header() -> None:
 
 @pytest.mark.parametrize(
     ("short", "key"),
-    [(b"i", "call-id"), (b"m", "contact"), (b"e", "content-encoding"), (b"c", "content-type"), (b"f", "from")]
-    + [
+    [
+        (b"i", "call-id"),
+        (b"m", "contact"),
+        (b"e", "content-encoding"),
+        (b"c", "content-type"),
+        (b"f", "from"),
         (b"s", "subject"),
         (b"k", "supported"),
         (b"t", "to"),
