@@ -75,9 +75,8 @@ class Call:
         "_attempt",
         "_early_leg",
         "_emergency",
-        "_failure",
         "_failover_on",
-        "_handlers",
+        "_failure",
         "_last_sdp",
         "_modification",
         "_no_answer_after",
@@ -124,27 +123,6 @@ class Call:
         self._accepted_late_offer = False
         self._last_sdp: dict[LegId, bytes] = {}
         self._modification: _Modification | None = None
-        self._handlers: dict[type, Callable[..., list[CallAction]]] = {
-            ev.TargetStarted: self._target_started,
-            ev.TargetUnreachable: self._target_unreachable,
-            ev.Ringing: self._ringing,
-            ev.EarlyMedia: self._early_media,
-            ev.Answered: self._answered,
-            ev.Rejected: self._rejected,
-            ev.Cancelled: self._cancelled,
-            ev.Released: self._released,
-            ev.AnswerInAck: self._answer_in_ack,
-            ev.ModifyOffered: self._modify_offered,
-            ev.ModifyAnswered: self._modify_answered,
-            ev.ModifyRefused: self._modify_refused,
-            ev.InfoReceived: self._info,
-            ev.Relayed: self._relayed,
-            ev.RelayFailed: self._relay_failed,
-            ev.MediaTimedOut: self._media_timed_out,
-            ev.TimerFired: self._timer_fired,
-            ev.Rerouted: self._rerouted,
-            ev.Ended: self._ended,
-        }
 
     def start(self) -> list[CallAction]:
         """The first actions."""
@@ -153,9 +131,14 @@ class Call:
         self._last_sdp[A] = self._offer
         return [do.RelayForward("offer", A, self._offer)]
 
+    def retarget(self, targets: int, no_answer_after: float | None) -> None:
+        """Before `start`: the plan changed (its number had no free channel and names another route)."""
+        self._targets = targets
+        self._no_answer_after = no_answer_after
+
     def on_event(self, event: CallEvent, now: float) -> list[CallAction]:
         """What `event` leads to. Total: an event that means nothing now leads to nothing."""
-        return self._handlers[type(event)](event, now)
+        return _ON[type(event)](self, event, now)
 
     # -- towards the called side ------------------------------------------------------------------------------------
 
@@ -290,7 +273,10 @@ class Call:
         return self._target + 1 < self._targets
 
     def _fail(self, failure: hunt.Failure) -> list[CallAction]:
-        return [do.Reject(failure.status, failure.q850), *self._finish(hunt.result(failure), "b", failure.status, failure.q850)]
+        return [
+            do.Reject(failure.status, failure.q850),
+            *self._finish(hunt.result(failure), "b", failure.status, failure.q850),
+        ]
 
     def _cancel_branches(self, *, answered_elsewhere: bool = False) -> list[CallAction]:
         out: list[CallAction] = []
@@ -324,7 +310,9 @@ class Call:
         leg = event.leg
         if self.phase is Phase.UP and leg in (A, self.winner):
             if leg == A:
-                return self._release_winner(event.q850 or 16) + self._finish("answered", "a", 200, event.q850, event.detail)
+                return self._release_winner(event.q850 or 16) + self._finish(
+                    "answered", "a", 200, event.q850, event.detail
+                )
             self.branches[leg] = Branch.DONE
             out = [*self._owed_ack(leg), do.Release(A, event.q850 or 16)]
             return out + self._finish("answered", "b", 200, event.q850, event.detail)
@@ -362,7 +350,9 @@ class Call:
             return self._target_failed(hunt.Failure(408, 102, no_response=True), try_next=True)
         return []
 
-    def _finish(self, outcome: str, released_by: str, status: int, q850: int | None, detail: str = "") -> list[CallAction]:
+    def _finish(
+        self, outcome: str, released_by: str, status: int, q850: int | None, detail: str = ""
+    ) -> list[CallAction]:
         self.phase = Phase.ENDED
         self._modification = None
         return [do.Finish(outcome, released_by, status, q850, detail)]
@@ -484,3 +474,26 @@ class Call:
         if self.phase is not Phase.UP:
             return None
         return self.winner if leg == A else A if leg == self.winner else None
+
+
+_ON: dict[type, Callable[..., list[CallAction]]] = {
+    ev.TargetStarted: Call._target_started,
+    ev.TargetUnreachable: Call._target_unreachable,
+    ev.Ringing: Call._ringing,
+    ev.EarlyMedia: Call._early_media,
+    ev.Answered: Call._answered,
+    ev.Rejected: Call._rejected,
+    ev.Cancelled: Call._cancelled,
+    ev.Released: Call._released,
+    ev.AnswerInAck: Call._answer_in_ack,
+    ev.ModifyOffered: Call._modify_offered,
+    ev.ModifyAnswered: Call._modify_answered,
+    ev.ModifyRefused: Call._modify_refused,
+    ev.InfoReceived: Call._info,
+    ev.Relayed: Call._relayed,
+    ev.RelayFailed: Call._relay_failed,
+    ev.MediaTimedOut: Call._media_timed_out,
+    ev.TimerFired: Call._timer_fired,
+    ev.Rerouted: Call._rerouted,
+    ev.Ended: Call._ended,
+}

@@ -58,6 +58,6 @@ def result(failure: Failure) -> str:
         return "no-answer"
     if failure.status in (486, 600):
         return "busy"
-    if failure.no_response or failure.status >= 500 and failure.status < 600:
+    if failure.no_response or (failure.status >= 500 and failure.status < 600):
         return "failed"
     return "rejected"

@@ -159,5 +159,3 @@ class _Ignore:
 
     def on_no_response(self, tx: TransactionId) -> None:
         pass
-
-

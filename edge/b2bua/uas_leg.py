@@ -50,6 +50,10 @@ class UasLeg(Leg):
         self._remote_sdp = self.offer
         self._refresh_target(request)
 
+    def listen(self, emit: Callable[[LegId, CallEvent], None]) -> None:
+        """Who hears this leg from now on."""
+        self._emit = emit
+
     def progress(self, status: int, sdp: bytes | None) -> None:
         """180 or 183."""
         if self._tx is not None:
@@ -83,6 +87,11 @@ class UasLeg(Leg):
         tx, self._tx = self._tx, None
         self._stop()
         self.port.respond(tx, response)
+
+    def forget(self) -> None:
+        """Somebody else answers the INVITE: this leg is over before it began."""
+        self._tx = None
+        self._stop()
 
     def on_cancel(self, request: Request) -> None:
         """The caller gave up; the call answers with 487."""

@@ -13,15 +13,15 @@ from edge.sip.uri import Uri
 _ANONYMOUS_HOST = "anonymous.invalid"
 
 
-def read_attempt(request: Request, source: Source) -> CallAttempt:
-    """The attempt that this INVITE is. Raises RemoteProtocolError(400, 416) for URIs that cannot be read."""
+def read_attempt(request: Request, source: Source, pick: float) -> CallAttempt:
+    """The attempt that this INVITE is; `pick` (0 <= pick < 1) is its draw among carriers. Raises RemoteProtocolError(400, 416) for URIs that cannot be read."""
     called: list[Called] = []
     if "p-called-party-id" in request.headers:
         for address in _addresses(request, "p-called-party-id")[:1]:
             called.append(_called("p-called-party-id", address.uri))
     called.append(_called("request-uri", request.parsed_uri()))
     called.append(_called("to", request.to.uri))
-    return CallAttempt(source, tuple(called), _caller(request))
+    return CallAttempt(source, tuple(called), _caller(request), pick)
 
 
 def _called(place: str, uri: Uri) -> Called:

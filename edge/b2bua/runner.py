@@ -1,0 +1,441 @@
+"""One live call: executes what the reducer wants and posts what comes of it back (docs/calls.md).
+
+The only caller of `Call.on_event` and the only executor of its actions. Events go through a mailbox, so that the reducer
+never runs inside itself, whatever a leg or the relay does synchronously.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine
+from datetime import datetime
+
+from dialplan.engine import next_route
+from dialplan.model import CallAttempt, Direction, Outcome, Reason, Refusal, RoutePlan, Target
+from edge.b2bua import actions as do
+from edge.b2bua import events as ev
+from edge.b2bua.actions import CallAction
+from edge.b2bua.call import Call
+from edge.b2bua.engine import Engine
+from edge.b2bua.events import CallEvent, LegId
+from edge.b2bua.leg import Leg
+from edge.b2bua.targets import Unreachable, prepare
+from edge.b2bua.uac_leg import UacLeg
+from edge.b2bua.uas_leg import UasLeg
+from edge.cdr.record import Attempt, CallRecord, MediaFigures, finished_fields
+from edge.channels.ledger import LimitReached
+from edge.observability.logging import get_logger
+from media.relay.port import RelayError, RelayStats, UnusableSdp
+
+log = get_logger("call")
+
+
+class CallRunner:
+    """A call from its admission to its record."""
+
+    __slots__ = (
+        "_admitted",
+        "_attempts",
+        "_branch_attempt",
+        "_call",
+        "_claimed",
+        "_draining_mailbox",
+        "_engine",
+        "_finish",
+        "_legs_made",
+        "_mailbox",
+        "_prepared",
+        "_reason",
+        "_session",
+        "_tasks",
+        "_timers",
+        "_winner_sip",
+        "a",
+        "attempt",
+        "id",
+        "legs",
+        "plan",
+        "started_at",
+    )
+
+    def __init__(self, call_id: str, engine: Engine, a: UasLeg, attempt: CallAttempt, plan: RoutePlan) -> None:
+        self.id = call_id
+        self.attempt = attempt
+        self.plan = plan
+        self.a = a
+        self.legs: dict[LegId, Leg] = {"a": a}
+        self.started_at: datetime = engine.clock.utcnow()
+        self._engine = engine
+        self._call = Call(
+            a.offer,
+            len(plan.targets),
+            engine.call_timers,
+            no_answer_after=plan.no_answer_after,
+            emergency=plan.direction is Direction.EMERGENCY,
+        )
+        self._session = engine.relay.session(call_id, self._media_timed_out)
+        self._mailbox: deque[CallEvent] = deque()
+        self._draining_mailbox = False
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._legs_made = 0
+        self._attempts: list[Attempt] = []
+        self._branch_attempt: dict[LegId, int] = {}
+        self._winner_sip: str | None = None
+        self._claimed = False
+        self._finish: do.Finish | None = None
+        self._reason: Reason | None = None
+
+    # -- life -------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Admitted: route it."""
+        if self._finish is None:
+            self._run(self._call.start())
+            self._drain()
+
+    def limited(self, reached: LimitReached, refuse: Callable[[Refusal], None]) -> None:
+        """A channel limit stands against the call: its number's `on_limit` route is taken, or it is refused."""
+        following = next_route(
+            self.plan, Outcome.LIMIT, self.attempt, self._engine.snapshot(), self._engine.clock.utcnow()
+        )
+        if isinstance(following, RoutePlan):
+            self.plan = following
+            self._call.retarget(len(following.targets), following.no_answer_after)
+            self.start()
+            return
+        detail = f"{reached.level} {reached.key}: {reached.used} of {reached.limit} channels are in use"
+        self.a.forget()
+        self._finish = do.Finish("refused", "edge", 486)
+        self._engine.calls.finished(self, self._engine.driver.now())
+        refuse(
+            Refusal(
+                reached.reason,
+                detail,
+                level=reached.level,
+                limit=reached.limit,
+                used=reached.used,
+                trace=self.plan.trace,
+            )
+        )
+
+    @property
+    def over(self) -> bool:
+        """True once the call has its outcome (the caller may give up while it is still being admitted)."""
+        return self._finish is not None
+
+    @property
+    def state(self) -> str:
+        """Where the call stands, for the live view."""
+        return self._call.phase.value
+
+    @property
+    def answered(self) -> bool:
+        return self._call.answered_at is not None
+
+    def post(self, _leg: LegId, event: CallEvent) -> None:
+        """Something happened on a leg."""
+        self._mailbox.append(event)
+        self._drain()
+
+    def end(self, q850: int, detail: str) -> None:
+        """End the call from our side."""
+        self.post("a", ev.Ended(q850, detail))
+
+    def _drain(self) -> None:
+        if self._draining_mailbox:
+            return
+        self._draining_mailbox = True
+        try:
+            while self._mailbox:
+                event = self._mailbox.popleft()
+                if type(event) is ev.Rejected:
+                    self._note_failure(event)
+                self._run(self._call.on_event(event, self._engine.driver.now()))
+        except Exception as error:
+            self._engine.internal_error("b2bua.call", error, call=self.id)
+            self._collapse()
+        finally:
+            self._draining_mailbox = False
+
+    def _run(self, actions: list[CallAction]) -> None:
+        for action in actions:
+            _DO[type(action)](self, action)
+
+    def _collapse(self) -> None:
+        """A fault of ours: end what can be ended, so that nothing leaks."""
+        self._mailbox.clear()
+        self.a.reject(500)
+        for leg in self.legs.values():
+            if isinstance(leg, UacLeg):
+                leg.cancel(answered_elsewhere=False)
+            leg.release(41)
+        if self._finish is None:
+            self._finished(do.Finish("failed", "edge", 500, 41, "internal error"))
+
+    def _task(self, coroutine: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_done)
+
+    def _task_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._engine.internal_error("b2bua.task", error, call=self.id)
+            self.end(41, "internal error")
+
+    # -- targets ----------------------------------------------------------------------------------------------------
+
+    def _start_target(self, action: do.StartTarget) -> None:
+        self._task(self._start_target_async(action, self.plan.targets[action.target]))
+
+    async def _start_target_async(self, action: do.StartTarget, target: Target) -> None:
+        engine = self._engine
+        if target.claims:
+            reached = await engine.channels.admit(self.id, target.claims)
+            if reached is not None:
+                log.info("target.limited", call=self.id, target=target.name, level=reached.level, limit=reached.limit)
+                self._attempts.append(Attempt(target.kind.value, target.name, engine.clock.utcnow(), 503, 34))
+                self.post("a", ev.TargetUnreachable(action.index, 503, 34, limited=True))
+                return
+            self._claimed = True
+        prepared = await prepare(engine, target, self.a.request, action.sdp)
+        if isinstance(prepared, Unreachable):
+            log.info(
+                "target.unreachable", call=self.id, kind=target.kind.value, target=target.name, detail=prepared.detail
+            )
+            self._attempts.append(
+                Attempt(target.kind.value, target.name, engine.clock.utcnow(), prepared.status, prepared.q850)
+            )
+            self.post("a", ev.TargetUnreachable(action.index, prepared.status, prepared.q850))
+            return
+        legs: list[tuple[UacLeg, bytes | None, int | None]] = []
+        for branch in prepared.branches:
+            self._legs_made += 1
+            leg = UacLeg(
+                f"b{self._legs_made}",
+                engine.port,
+                branch.flow,
+                self.post,
+                engine.timers,
+                branch.invite,
+                branch.contact_user,
+                branch.authorize,
+            )
+            self.legs[leg.id] = leg
+            self._branch_attempt[leg.id] = len(self._attempts)
+            self._attempts.append(Attempt(target.kind.value, branch.name, engine.clock.utcnow()))
+            engine.calls.add_leg(leg)
+            engine.tap.link(self.id, leg.call_id)
+            legs.append((leg, branch.sdp, branch.session_expires))
+        self._mailbox.append(ev.TargetStarted(action.index, tuple(leg.id for leg, _, _ in legs), prepared.failover_on))
+        for leg, sdp, session_expires in legs:
+            leg.call(sdp, session_expires)
+        self._drain()
+
+    def _ask_next_route(self, action: do.AskNextRoute) -> None:
+        engine = self._engine
+        if not self.plan.allow_failover:
+            self._mailbox.append(ev.Rerouted(0))
+            return
+        following = next_route(
+            self.plan, Outcome(action.outcome), self.attempt, engine.snapshot(), engine.clock.utcnow()
+        )
+        if isinstance(following, RoutePlan):
+            log.info("call.rerouted", call=self.id, outcome=action.outcome, to=str(following.targets[0].kind.value))
+            self._task(self._take_route(following))
+        else:
+            if following is not None:
+                self._reason = following.reason
+            self._mailbox.append(ev.Rerouted(0))
+
+    async def _take_route(self, plan: RoutePlan) -> None:
+        claims = tuple(c for c in plan.claims if c not in self.plan.claims)
+        if claims:
+            reached = await self._engine.channels.admit(self.id, claims)
+            if reached is not None:
+                self._reason = reached.reason
+                self.post("a", ev.Rerouted(0))
+                return
+            self._claimed = True
+        self.plan = plan
+        self.post("a", ev.Rerouted(len(plan.targets), plan.no_answer_after))
+
+    def _note_failure(self, event: ev.Rejected) -> None:
+        index = self._branch_attempt.get(event.leg)
+        if index is not None:
+            status = 0 if event.no_response else event.status
+            self._attempts[index] = self._attempts[index]._replace(status=status, cause=event.q850)
+
+    # -- legs -------------------------------------------------------------------------------------------------------
+
+    def _progress(self, action: do.Progress) -> None:
+        self.a.progress(action.status, action.sdp)
+
+    def _accept(self, action: do.Accept) -> None:
+        self.a.accept(action.sdp)
+        winner = self._call.winner
+        if winner is not None:
+            index = self._branch_attempt[winner]
+            self._attempts[index] = self._attempts[index]._replace(status=200)
+            self._winner_sip = self.legs[winner].call_id
+        log.info("call.answered", call=self.id)
+
+    def _reject(self, action: do.Reject) -> None:
+        self.a.reject(action.status, action.q850)
+
+    def _cancel(self, action: do.Cancel) -> None:
+        leg = self.legs[action.leg]
+        if isinstance(leg, UacLeg):
+            leg.cancel(answered_elsewhere=action.answered_elsewhere)
+
+    def _ack(self, action: do.Ack) -> None:
+        self.legs[action.leg].ack(action.sdp)
+
+    def _release(self, action: do.Release) -> None:
+        self.legs[action.leg].release(action.q850)
+
+    def _modify(self, action: do.Modify) -> None:
+        self.legs[action.leg].modify(action.sdp, update=action.update)
+
+    def _accept_modify(self, action: do.AcceptModify) -> None:
+        self.legs[action.leg].accept_modification(action.sdp)
+
+    def _refuse_modify(self, action: do.RefuseModify) -> None:
+        self.legs[action.leg].refuse_modification(action.status)
+
+    def _send_info(self, action: do.SendInfo) -> None:
+        self.legs[action.leg].info(action.content_type, action.body)
+
+    # -- media and timers -------------------------------------------------------------------------------------------
+
+    def _relay_forward(self, action: do.RelayForward) -> None:
+        self._task(self._relay_forward_async(action))
+
+    async def _relay_forward_async(self, action: do.RelayForward) -> None:
+        try:
+            sdp = await self._session.forward(action.sdp, "a" if action.leg == "a" else "b", action.leg)
+        except UnusableSdp as error:
+            log.info("media.unusable", call=self.id, leg=action.leg, detail=error.detail)
+            self.post("a", ev.RelayFailed(action.purpose, action.leg, error.status, error.detail))
+        except RelayError as error:
+            log.warning("relay.failed", call=self.id, detail=str(error))
+            self.post("a", ev.RelayFailed(action.purpose, action.leg, 503, str(error)))
+        else:
+            self.post("a", ev.Relayed(action.purpose, action.leg, sdp))
+
+    def _media_timed_out(self) -> None:
+        self._engine.metrics.media_timed_out()
+        self.post("a", ev.MediaTimedOut())
+
+    def _start_timer(self, action: do.StartTimer) -> None:
+        self._stop_timer(action)
+        self._timers[action.name] = asyncio.get_running_loop().call_later(action.after, self._timer_fired, action.name)
+
+    def _stop_timer(self, action: do.StartTimer | do.StopTimer) -> None:
+        timer = self._timers.pop(action.name, None)
+        if timer is not None:
+            timer.cancel()
+
+    def _timer_fired(self, name: str) -> None:
+        self._timers.pop(name, None)
+        self.post("a", ev.TimerFired(name))
+
+    # -- the end ----------------------------------------------------------------------------------------------------
+
+    def _finished(self, action: do.Finish) -> None:
+        self._finish = action
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        self._engine.channels.release(self.id)
+        self._engine.calls.finished(self, self._engine.driver.now())
+        self._task(self._close())
+
+    async def _close(self) -> None:
+        stats = await self._session.delete()
+        if self._claimed:
+            self._engine.channels.release(self.id)  # what a target claimed while the call was ending
+        record = self._record(stats)
+        engine = self._engine
+        engine.records.put(record)
+        started = record.ringing_at or record.answered_at
+        engine.metrics.call_finished(
+            record.direction,
+            record.outcome,
+            (started - record.started_at).total_seconds() if started is not None else None,
+            (record.ended_at - record.answered_at).total_seconds() if record.answered_at is not None else None,
+        )
+        log.info("call.finished", **finished_fields(record))
+
+    def _record(self, stats: RelayStats) -> CallRecord:
+        finish = self._finish
+        assert finish is not None
+        engine, plan, call = self._engine, self.plan, self._call
+        winner = self._attempts[self._branch_attempt[call.winner]] if call.winner is not None else None
+        last = winner or (self._attempts[-1] if self._attempts else None)
+        target = next((t for t in plan.targets if last is not None and last.kind == t.kind.value), plan.targets[0])
+        for candidate in plan.targets:
+            if last is not None and (candidate.kind.value, candidate.name) == (last.kind, last.name):
+                target = candidate
+        source = self.attempt.source
+        identity = target.identity
+        carrier = (
+            source.name if source.kind.value == "carrier" else target.name if target.kind.value == "carrier" else None
+        )
+        return CallRecord(
+            id=self.id,
+            edge=engine.name,
+            started_at=self.started_at,
+            ringing_at=engine.wall(call.ringing_at),
+            answered_at=engine.wall(call.answered_at),
+            ended_at=engine.clock.utcnow(),
+            direction=plan.direction.value,
+            source_kind=source.kind.value,
+            source_name=source.name,
+            account=plan.account,
+            billed_account=plan.billed_account,
+            caller=plan.caller.presented or plan.caller.network,
+            caller_withheld=plan.caller.anonymous,
+            dialled=self.a.request.parsed_uri().decoded_user,
+            called=plan.called,
+            number=plan.number,
+            target_kind=target.kind.value,
+            target_name=target.name,
+            carrier=carrier,
+            presented=None if identity.anonymous else identity.presented,
+            network_number=identity.network,
+            outcome=finish.outcome,
+            reason=self._reason.value if self._reason is not None else finish.detail or None,
+            sip_status=finish.status,
+            a_cause=finish.q850 if finish.released_by == "a" else None,
+            b_cause=finish.q850 if finish.released_by == "b" else last.cause if last is not None else None,
+            released_by=finish.released_by,
+            a_call_id=self.a.call_id,
+            b_call_id=self._winner_sip,
+            emergency=plan.direction is Direction.EMERGENCY,
+            trace=tuple(plan.trace.steps),
+            media=MediaFigures(stats.from_a, stats.from_b, stats.to_a, stats.to_b, stats.lost_a, stats.lost_b),
+            attempts=tuple(self._attempts),
+        )
+
+
+_DO: dict[type, Callable[..., None]] = {
+    do.StartTarget: CallRunner._start_target,
+    do.AskNextRoute: CallRunner._ask_next_route,
+    do.RelayForward: CallRunner._relay_forward,
+    do.Progress: CallRunner._progress,
+    do.Accept: CallRunner._accept,
+    do.Reject: CallRunner._reject,
+    do.Cancel: CallRunner._cancel,
+    do.Ack: CallRunner._ack,
+    do.Release: CallRunner._release,
+    do.Modify: CallRunner._modify,
+    do.AcceptModify: CallRunner._accept_modify,
+    do.RefuseModify: CallRunner._refuse_modify,
+    do.SendInfo: CallRunner._send_info,
+    do.StartTimer: CallRunner._start_timer,
+    do.StopTimer: CallRunner._stop_timer,
+    do.Finish: CallRunner._finished,
+}

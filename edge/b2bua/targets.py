@@ -1,0 +1,151 @@
+"""From a target of the route plan to the INVITEs that try it: contacts of a seat or PBX, or a carrier."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from dialplan.model import Target, TargetKind
+from edge.b2bua.engine import Engine
+from edge.b2bua.identity_headers import IdentityHeaders, customer_headers, identity_headers
+from edge.b2bua.invite import build_invite
+from edge.b2bua.leg import Authorize
+from edge.registrar.bindings import Binding
+from edge.sip.address import NameAddr
+from edge.sip.flow import Flow
+from edge.sip.message import Request
+from edge.sip.params import EMPTY, Params
+from edge.sip.uri import Uri, encode_user
+from edge.transport.errors import ConnectError, ResolveError
+from media.relay.port import UnusableSdp
+from media.sdp.codecs import limit_codecs
+from media.sdp.lines import parse
+
+SEAT_SESSION_EXPIRES = 1800
+"""Seconds; finds phones that vanished in a call (RFC 4028)."""
+_PHONE = Params((("user", "phone"),))
+
+
+@dataclass(frozen=True, slots=True)
+class BranchPlan:
+    """An INVITE that is ready to go."""
+
+    name: str
+    flow: Flow
+    invite: Request
+    contact_user: str
+    sdp: bytes | None
+    session_expires: int | None
+    authorize: Authorize | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    branches: tuple[BranchPlan, ...]
+    failover_on: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Unreachable:
+    """There is no way to the target; `detail` is for the operator."""
+
+    status: int
+    q850: int
+    detail: str
+
+
+async def prepare(engine: Engine, target: Target, a_invite: Request, sdp: bytes | None) -> Prepared | Unreachable:
+    """All INVITEs for `target`, each with its flow; `sdp` is the offer as the relay wrote it. Never fails."""
+    if target.kind is TargetKind.CARRIER:
+        return await _carrier(engine, target, a_invite, sdp)
+    if target.kind in (TargetKind.SEAT, TargetKind.TRUNK):
+        return await _registered(engine, target, a_invite, sdp)
+    return Unreachable(488, 88, f"{target.kind.value} {target.name} takes no calls on this edge")
+
+
+async def _registered(engine: Engine, target: Target, a_invite: Request, sdp: bytes | None) -> Prepared | Unreachable:
+    snapshot = engine.snapshot()
+    if target.kind is TargetKind.SEAT:
+        username, is_trunk = target.name, False
+    else:
+        trunk = snapshot.trunks.get((target.account, target.name))
+        if trunk is None:
+            return Unreachable(480, 20, "the trunk is not provisioned any more")
+        if trunk.mode == "static":
+            return await _static_trunk(engine, target, trunk.sources, a_invite, sdp)
+        username, is_trunk = trunk.username or "", True
+    bindings = engine.registrar.contacts("trunk" if is_trunk else "seat", username, engine.driver.now())
+    if not bindings:
+        return Unreachable(480, 20, "not registered")
+    headers = customer_headers(target.identity, engine.domain, diversion=is_trunk)
+    to = NameAddr(Uri("sip", encode_user(target.user or username), engine.domain))
+    branches: list[BranchPlan] = []
+    detail = "no contact can be reached"
+    for binding in bindings:
+        try:
+            flow = binding.flow or await engine.reach(_way_to(binding))
+        except (ResolveError, ConnectError) as error:
+            detail = str(error)
+            continue
+        uri = binding.request_uri(encode_user(target.user) if is_trunk else "")
+        branches.append(
+            BranchPlan(
+                target.name,
+                flow,
+                build_invite(a_invite, str(uri), headers.from_, to, list(binding.path), headers.headers),
+                headers.contact_user,
+                sdp,
+                SEAT_SESSION_EXPIRES,
+            )
+        )
+    return Prepared(tuple(branches)) if branches else Unreachable(480, 20, detail)
+
+
+def _way_to(binding: Binding) -> Uri:
+    return NameAddr.parse(binding.path[0]).uri if binding.path else binding.uri
+
+
+async def _static_trunk(
+    engine: Engine, target: Target, sources: tuple[str, ...], a_invite: Request, sdp: bytes | None
+) -> Prepared | Unreachable:
+    if not sources:
+        return Unreachable(480, 20, "the static trunk has no address")
+    uri = Uri.parse(f"sip:{encode_user(target.user)}@{sources[0]}")
+    try:
+        flow = await engine.reach(uri)
+    except (ResolveError, ConnectError) as error:
+        return Unreachable(480, 27, str(error))
+    headers = customer_headers(target.identity, engine.domain, diversion=True)
+    to = NameAddr(Uri("sip", encode_user(target.user), engine.domain))
+    invite = build_invite(a_invite, str(uri), headers.from_, to, [], headers.headers)
+    return Prepared((BranchPlan(target.name, flow, invite, headers.contact_user, sdp, SEAT_SESSION_EXPIRES),))
+
+
+async def _carrier(engine: Engine, target: Target, a_invite: Request, sdp: bytes | None) -> Prepared | Unreachable:
+    carrier = engine.snapshot().carriers.get(target.name)
+    if carrier is None:
+        return Unreachable(503, 34, "the carrier is not provisioned any more")
+    try:
+        way = await engine.carriers.way(carrier.name)
+    except (ResolveError, ConnectError) as error:
+        return Unreachable(503, 34, str(error))
+    if sdp is not None:
+        try:
+            description = parse(sdp)
+            limit_codecs(description, carrier.codecs)
+            sdp = description.to_bytes()
+        except UnusableSdp as error:
+            return Unreachable(error.status, 88, error.detail)
+    headers: IdentityHeaders = identity_headers(carrier, target.identity, carrier.domain, target.user)
+    params = _PHONE if target.user.lstrip("+").isdigit() else EMPTY
+    uri = Uri("sip", encode_user(target.user), carrier.domain, None, params)
+    to = NameAddr(replace(uri, params=EMPTY))
+    branch = BranchPlan(
+        carrier.name,
+        way.flow,
+        build_invite(a_invite, str(uri), headers.from_, to, way.routes, headers.headers),
+        headers.contact_user,
+        sdp,
+        carrier.session_expires,
+        engine.carriers.authorize(carrier.name),
+    )
+    return Prepared((branch,), frozenset(carrier.failover_on))

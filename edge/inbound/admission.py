@@ -1,0 +1,135 @@
+"""Admission of an INVITE, from the message to a live call: read it from top to bottom (docs/architecture.md).
+
+Everything but the channel ledger answers at once, so that most calls are admitted in one go of the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from dialplan.engine import decide
+from dialplan.model import CallAttempt, Reason, Refusal, RoutePlan
+from edge.b2bua.engine import Engine
+from edge.b2bua.runner import CallRunner
+from edge.b2bua.uas_leg import UasLeg
+from edge.inbound.attempt import read_attempt
+from edge.inbound.identity import Identify, Ignored
+from edge.inbound.refuse import refuse
+from edge.inbound.steps.authenticate import Challenge
+from edge.observability.logging import get_logger
+from edge.sip.build import response_to
+from edge.sip.errors import RemoteProtocolError
+from edge.sip.flow import Flow
+from edge.sip.message import Request
+from edge.sip.transaction.key import TransactionId
+
+log = get_logger("inbound")
+
+UNDERSTOOD = frozenset(("timer",))
+"""Extensions that a request may require of us."""
+
+
+class Admission:
+    """Admits INVITEs; knows which leg an INVITE transaction belongs to, for its CANCEL."""
+
+    def __init__(self, engine: Engine, identify: Identify) -> None:
+        self._engine = engine
+        self._identify = identify
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._ringing: dict[TransactionId, UasLeg] = {}
+        self.draining = False
+
+    def invite(self, tx: TransactionId, request: Request, flow: Flow) -> None:
+        """A new INVITE outside of a dialog."""
+        engine = self._engine
+        call_id = engine.new_call_id()
+        engine.tap.link(call_id, request.call_id)
+        answer = _not_understood(request)
+        if answer is not None:
+            return self._answer(tx, request, *answer)
+        who = self._identify(request, flow)
+        if isinstance(who, Challenge):
+            engine.port.respond(tx, who.response)
+            return
+        if isinstance(who, Ignored):
+            engine.driver.ignore(tx)
+            return
+        if isinstance(who, Refusal):
+            return refuse(engine, tx, request, flow, who, None, call_id)
+        engine.port.respond(tx, response_to(request, 100))
+        try:
+            attempt = read_attempt(request, who.source, engine.draw())
+            leg = UasLeg("a", engine.port, flow, _unheard, engine.timers, request, tx, who.authorize)
+        except RemoteProtocolError as error:
+            bad = Refusal(Reason.BAD_REQUEST, error.detail, status=error.status)
+            return refuse(engine, tx, request, flow, bad, None, call_id)
+        if self.draining:
+            gone = Refusal(Reason.UNAVAILABLE, "this edge takes no new calls")
+            return refuse(engine, tx, request, flow, gone, attempt, call_id)
+        decision = decide(attempt, engine.snapshot(), engine.clock.utcnow())
+        if isinstance(decision, Refusal):
+            return refuse(engine, tx, request, flow, decision, attempt, call_id)
+        log.info(
+            "call.offered",
+            call=call_id,
+            direction=decision.direction.value,
+            source=f"{who.source.kind.value} {who.source.name}",
+            account=decision.account,
+            called=decision.called,
+            targets=[f"{t.kind.value} {t.name}" for t in decision.targets],
+        )
+        runner = CallRunner(call_id, engine, leg, attempt, decision)
+        leg.listen(runner.post)
+        engine.calls.add(runner)
+        engine.calls.add_leg(leg)
+        self._ringing[tx] = leg
+        if decision.claims:
+            task = asyncio.ensure_future(self._admit(runner, tx, request, flow, attempt, decision))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        else:
+            runner.start()
+
+    async def _admit(
+        self, runner: CallRunner, tx: TransactionId, request: Request, flow: Flow, attempt: CallAttempt, plan: RoutePlan
+    ) -> None:
+        reached = await self._engine.channels.admit(runner.id, plan.claims)
+        if reached is None:
+            if runner.over:
+                self._engine.channels.release(runner.id)  # the caller gave up while the ledger answered
+            else:
+                runner.start()
+        elif not runner.over:
+            runner.limited(
+                reached, lambda refusal: refuse(self._engine, tx, request, flow, refusal, attempt, runner.id)
+            )
+
+    def cancelled(self, tx: TransactionId, request: Request) -> None:
+        """A CANCEL that matches an INVITE of ours."""
+        leg = self._ringing.get(tx)
+        if leg is not None:
+            leg.on_cancel(request)
+
+    def ended(self, tx: TransactionId) -> None:
+        """The INVITE has its final answer: nothing can cancel it any more."""
+        self._ringing.pop(tx, None)
+
+    def _answer(self, tx: TransactionId, request: Request, status: int, header: tuple[str, str]) -> None:
+        response = response_to(request, status, None, self._engine.port.ids.token())
+        response.headers.add(*header)
+        self._engine.port.respond(tx, response)
+
+
+def _not_understood(request: Request) -> tuple[int, tuple[str, str]] | None:
+    required = [t for t in request.headers.tokens("require") if t not in UNDERSTOOD]
+    if required:
+        return 420, ("Unsupported", ", ".join(required))
+    if request.body and request.content_type not in (None, "application/sdp"):
+        return 415, ("Accept", "application/sdp")
+    if "content-encoding" in request.headers and request.headers.get("content-encoding") != "identity":
+        return 415, ("Accept-Encoding", "identity")
+    return None
+
+
+def _unheard(leg: str, event: object) -> None:
+    raise AssertionError("a leg spoke before its call was there")

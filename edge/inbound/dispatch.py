@@ -1,0 +1,82 @@
+"""What the driver's events mean and who hears them: the only handler of the driver."""
+
+from __future__ import annotations
+
+from edge.b2bua.engine import Engine
+from edge.b2bua.leg import ALLOW, SDP, SUPPORTED
+from edge.inbound.admission import Admission
+from edge.inbound.registrations import Registrations
+from edge.observability.logging import get_logger
+from edge.sip.build import response_to
+from edge.sip.events import (
+    AckReceived,
+    BadMessage,
+    CancelReceived,
+    Event,
+    FlowClosed,
+    RequestReceived,
+    ResponseReceived,
+    TransactionTimedOut,
+    TransportFailed,
+)
+from edge.transport.exchange import Exchange
+
+log = get_logger("inbound")
+
+
+class Dispatch:
+    """Hands each event of the SIP core to its room."""
+
+    def __init__(self, engine: Engine, exchange: Exchange, admission: Admission, registrations: Registrations) -> None:
+        self._engine = engine
+        self._exchange = exchange
+        self._admission = admission
+        self._registrations = registrations
+
+    def on_event(self, event: Event) -> None:
+        """An event of the endpoint."""
+        kind = type(event)
+        if kind is ResponseReceived:
+            self._exchange.response(event.tx, event.response)  # type: ignore[union-attr]
+        elif kind is RequestReceived:
+            self._request(event)  # type: ignore[arg-type]
+        elif kind is AckReceived:
+            leg = self._engine.calls.leg(event.request)  # type: ignore[union-attr]
+            if leg is not None:
+                leg.on_ack(event.request)  # type: ignore[union-attr]
+        elif kind is CancelReceived:
+            self._admission.cancelled(event.tx, event.request)  # type: ignore[union-attr]
+        elif kind is TransactionTimedOut or kind is TransportFailed:
+            self._exchange.no_response(event.tx)  # type: ignore[union-attr]
+        elif kind is FlowClosed:
+            self._engine.registrar.flow_closed(event.flow)  # type: ignore[union-attr]
+            self._engine.carriers.flow_closed(event.flow)  # type: ignore[union-attr]
+        elif kind is BadMessage:
+            self._engine.metrics.malformed()
+            log.info("message.malformed", source=str(event.flow), detail=str(event.error))  # type: ignore[union-attr]
+
+    def _request(self, event: RequestReceived) -> None:
+        request = event.request
+        method = request.method
+        if request.to.tag is not None:
+            leg = self._engine.calls.leg(request)
+            if leg is not None:
+                leg.on_request(event.tx, request, event.flow)
+            else:
+                self._answer(event, 481)
+        elif method == "INVITE":
+            self._admission.invite(event.tx, request, event.flow)
+        elif method == "REGISTER":
+            self._registrations.register(event.tx, request, event.flow)
+        elif method == "OPTIONS":
+            self._answer(event, 200, ("Allow", f"{ALLOW}, REGISTER"), ("Accept", SDP), ("Supported", SUPPORTED))
+        elif method in ("BYE", "UPDATE", "INFO", "PRACK", "NOTIFY"):
+            self._answer(event, 481)
+        else:
+            self._answer(event, 405, ("Allow", f"{ALLOW}, REGISTER"))
+
+    def _answer(self, event: RequestReceived, status: int, *headers: tuple[str, str]) -> None:
+        response = response_to(event.request, status, None, self._engine.port.ids.token())
+        for name, value in headers:
+            response.headers.add(name, value)
+        self._engine.port.respond(event.tx, response)
