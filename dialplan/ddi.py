@@ -42,10 +42,11 @@ def find(
             Reason.NUMBER_OF_OTHER_CARRIER,
             f"{foreign} came in over carrier {carrier.name}, which does not have it",
             trace=trace,
+            number=foreign,
         )
     if free is not None:
         trace.add("D3", f"{free} lies in a block, but in a part that is not assigned")
-        return Refusal(Reason.UNKNOWN_NUMBER, f"{free} is in a free part of its block", trace=trace)
+        return Refusal(Reason.UNKNOWN_NUMBER, f"{free} is in a free part of its block", trace=trace, number=free)
     places = ", ".join(carrier.ddi_source)
     trace.add("D3", f"none of {places} names a number of ours ({seen or 'nothing was called'})")
     return Refusal(Reason.UNKNOWN_NUMBER, f"{seen or 'nothing'} is not a number at carrier {carrier.name}", trace=trace)
@@ -57,7 +58,7 @@ def _usable(row: NumberRow, e164: str, now: datetime, trace: Trace) -> tuple[Num
         return row, e164
     reason, text = problem
     trace.add("D4" if reason is not Reason.NUMBER_NOT_YET_VALID else "D5", f"{e164} {text}")
-    return Refusal(reason, f"{e164} {text}", trace=trace)
+    return Refusal(reason, f"{e164} {text}", trace=trace, account=row.serving, number=e164)
 
 
 def unusable(row: NumberRow, now: datetime) -> tuple[Reason, str] | None:

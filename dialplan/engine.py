@@ -25,8 +25,9 @@ def next_route(
 ) -> RoutePlan | Refusal | None:
     """Where an inbound call goes after all targets of `plan` ended with `outcome`; None: nowhere, the failure stands.
 
-    No route is taken twice, so there are at most four next routes. The new plan lists the call's own claims again: those
-    that are held already need no second admission. After `LIMIT` the number's channel is not among them (overflow).
+    No route is taken twice, so there are at most four next routes. The new plan lists the call's own claims again;
+    those
+    held already need no second admission. From `LIMIT` on, the number's channel is not among them (overflow).
     Outbound, internal and emergency calls have no next route.
     """
     if plan.number is None:

@@ -29,6 +29,7 @@ from dialplan.routing import account_leg, carrier_in, carrier_targets, number_in
 _WITHHOLDING = frozenset({"id", "header", "user"})
 _NEVER_DIALABLE = "+448979"
 """UK network numbers put in where the caller's own is missing: never shown (domain rule 1.5-28)."""
+_EMERGENCY = frozenset({"110", "112", "911", "999"})
 MAX_DIVERSIONS = 5
 """How often a call may have been forwarded before it reaches us (domain rule 7-4h)."""
 
@@ -84,8 +85,8 @@ def next_route(
     decided = _follow(call, route, plan.visited, DIVERSION_REASONS[outcome])
     if isinstance(decided, Refusal):
         return _named(decided, call.row.serving, call.ddi)
-    if outcome is Outcome.LIMIT:
-        # the number's channels are in use: overflow must not ask for one of them again
+    if outcome is Outcome.LIMIT or all(c.level != "number" for c in plan.claims):
+        # overflow: the number's channels are in use, so the call must not ask for one of them again
         return replace(decided, claims=tuple(c for c in decided.claims if c.level != "number"))
     return decided
 
@@ -168,11 +169,10 @@ def _caller(caller: Caller, carrier: Carrier, trace: Trace) -> Identity | Refusa
 
 
 def _never_a_caller(user: str, e164: str | None, country: str) -> bool:
-    if user in ("110", "112", "911", "999"):
-        return True
     if e164 is not None:
         return not may_be_shown(e164) and not e164.startswith(_NEVER_DIALABLE)
-    return any(not may_be_shown(reading) for reading in number.readings(number.clean(user, True), country)[:1])
+    dialled = number.clean(user, True)
+    return dialled in _EMERGENCY or any(not may_be_shown(e) for e in number.readings(dialled, country))
 
 
 def _follow(call: Call, route: Route, visited: tuple[str, ...], why: str) -> Decision:
