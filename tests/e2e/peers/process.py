@@ -1,0 +1,157 @@
+"""A child process whose output can be waited for: the base of every peer that is a program."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+
+class PeerFailed(AssertionError):
+    """A peer died or did not do in time what it was waited for; the text holds the end of its log."""
+
+
+class Output:
+    """Lines that arrive from somewhere else, to be waited for by pattern; written to `log` as they come."""
+
+    def __init__(self, name: str, log: Path) -> None:
+        self.name = name
+        self.log = log
+        self.lines: list[str] = []
+        self.closed = False
+        self._arrived = threading.Condition()
+        log.parent.mkdir(parents=True, exist_ok=True)
+        self._file = log.open("a", encoding="utf-8")
+
+    def add(self, line: str) -> None:
+        with self._arrived:
+            self._file.write(f"{time.monotonic():.3f} {line}\n")
+            self._file.flush()
+            self.lines.append(line)
+            self._arrived.notify_all()
+
+    def close(self) -> None:
+        with self._arrived:
+            if not self.closed:
+                self.closed = True
+                self._file.close()
+                self._arrived.notify_all()
+
+    @property
+    def mark(self) -> int:
+        """A place in the output: what comes after it can be waited for."""
+        return len(self.lines)
+
+    def wait_for(self, pattern: str, timeout: float = 10.0, after: int = 0) -> re.Match[str]:
+        """The first match of `pattern` in a line after the mark `after`. Raises PeerFailed after `timeout` seconds."""
+        wanted = re.compile(pattern)
+        deadline = time.monotonic() + timeout
+        seen = after
+        with self._arrived:
+            while True:
+                while seen < len(self.lines):
+                    if match := wanted.search(self.lines[seen]):
+                        return match
+                    seen += 1
+                left = deadline - time.monotonic()
+                if left <= 0 or self.closed:
+                    why = "ended" if self.closed else f"did not within {timeout:g} s"
+                    tail = "\n  ".join(self.lines[-25:])
+                    raise PeerFailed(
+                        f"{self.name} {why}: no output like {pattern!r}; its last lines ({self.log}):\n  {tail}"
+                    )
+                self._arrived.wait(left)
+
+    def count(self, pattern: str, after: int = 0) -> int:
+        wanted = re.compile(pattern)
+        return sum(1 for line in self.lines[after:] if wanted.search(line))
+
+
+class PeerProcess:
+    """A program with its output in an `Output`; stopped with SIGTERM, then SIGKILL."""
+
+    def __init__(
+        self,
+        name: str,
+        command: list[str],
+        log: Path,
+        *,
+        cwd: Path | None = None,
+        env: dict[str, str] | None = None,
+        stdin: int | None = subprocess.DEVNULL,
+        stop_signal: int = signal.SIGTERM,
+    ) -> None:
+        self.name = name
+        self.output = Output(name, log)
+        self._stop_signal = stop_signal
+        self.process = subprocess.Popen(
+            command,
+            cwd=cwd,
+            env={**os.environ, **(env or {})},
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        self._reader = threading.Thread(target=self._read, name=f"{name}-output", daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for raw in self.process.stdout:
+            self.output.add(raw.decode("utf-8", "replace").rstrip("\r\n"))
+        self.output.close()
+
+    def wait_for(self, pattern: str, timeout: float = 10.0, after: int = 0) -> re.Match[str]:
+        return self.output.wait_for(pattern, timeout, after)
+
+    @property
+    def running(self) -> bool:
+        return self.process.poll() is None
+
+    def wait(self, timeout: float) -> int:
+        """The exit status. Raises PeerFailed when it goes on for longer than `timeout` seconds."""
+        try:
+            status = self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            tail = "\n  ".join(self.output.lines[-25:])
+            raise PeerFailed(f"{self.name} still runs after {timeout:g} s; its last lines:\n  {tail}") from None
+        self._reader.join(5)
+        return status
+
+    def stop(self, timeout: float = 5.0) -> int:
+        """End the process and all it started; its exit status."""
+        if self.running:
+            with contextlib.suppress(ProcessLookupError):
+                self.process.send_signal(self._stop_signal)
+            try:
+                self.process.wait(timeout)
+            except subprocess.TimeoutExpired:
+                pass
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        status = self.process.wait(5)
+        self._reader.join(5)
+        if self.process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                self.process.stdin.close()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+        self.output.close()
+        return status
+
+
+def poll(ready: Callable[[], bool], what: str, timeout: float = 10.0) -> None:
+    """Wait for something that cannot notify. Raises PeerFailed when it is not so after `timeout` (seconds)."""
+    deadline = time.monotonic() + timeout
+    pause = threading.Event()
+    while not ready():
+        if time.monotonic() > deadline:
+            raise PeerFailed(f"not within {timeout:g} s: {what}")
+        pause.wait(0.02)
