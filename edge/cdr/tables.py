@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TypeAlias
 
 from asyncpg import Record as Row
 from asyncpg.connection import Connection
@@ -18,11 +19,10 @@ from asyncpg.pool import PoolConnectionProxy
 
 from edge.cdr.record import CALL_COLUMNS, REFUSED_COLUMNS
 
-AnyConnection = Connection[Row] | PoolConnectionProxy[Row]
+AnyConnection: TypeAlias = "Connection[Row] | PoolConnectionProxy[Row]"
 Acquire = Callable[[], AbstractAsyncContextManager[AnyConnection]]
 """Gives a connection for a while; a pool's `acquire`."""
 
-_PURGE_CHUNK = 5000
 _JSON_COLUMNS = frozenset({"trace", "media", "attempts"})
 
 
@@ -38,12 +38,8 @@ _INSERT_CALLS = _insert("call_records", CALL_COLUMNS)
 _INSERT_REFUSED = _insert("refused_calls", REFUSED_COLUMNS)
 
 
-@dataclass(frozen=True, slots=True)
-class Retention:
-    """How long records are kept (domain rule 7.9): at most six months for calls, 7 days for refused calls."""
-
-    calls: timedelta = timedelta(days=180)
-    refused: timedelta = timedelta(days=7)
+REFUSED_KEPT = timedelta(days=7)
+"""How long refused calls are kept (domain rules 5.11, 7.9); `sip_edge.purge_refused_calls` knows the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +65,13 @@ class PostgresRecords:
             if refused:
                 await connection.execute(_INSERT_REFUSED, _array(refused))
 
-    async def purge(self, now: datetime, retention: Retention) -> Purged:
-        """Forget records older than their time at `now`, some thousands at once, so that nobody waits for a lock."""
+    async def purge(self, now: datetime, keep_calls: timedelta) -> Purged:
+        """Forget, as of `now`, call records that ended `keep_calls` ago and refused calls of 7 days ago."""
         async with self._acquire() as connection:
-            calls = await _delete(connection, "call_records", "ended_at", now - retention.calls)
-            refused = await _delete(connection, "refused_calls", "at", now - retention.refused)
+            calls = await connection.fetchval("SELECT sip_edge.purge_call_records($1, $2)", keep_calls, now)
+            refused = await connection.fetchval("SELECT sip_edge.purge_refused_calls($1)", now)
             oldest: datetime | None = await connection.fetchval("SELECT min(at) FROM sip_edge.refused_calls")
-        return Purged(calls, refused, oldest + retention.refused if oldest is not None else None)
+        return Purged(calls, refused, oldest + REFUSED_KEPT if oldest is not None else None)
 
     async def refusals(
         self, since: datetime, number: str | None = None, account: str | None = None, limit: int = 200
@@ -113,16 +109,3 @@ def _decoded(column: str, value: object) -> object:
 
 def _array(lines: Sequence[bytes]) -> str:
     return "[" + b",".join(lines).decode("ascii") + "]"
-
-
-async def _delete(connection: AnyConnection, table: str, column: str, until: datetime) -> int:
-    statement = (
-        f"DELETE FROM sip_edge.{table} WHERE ctid = ANY(ARRAY(SELECT ctid FROM sip_edge.{table} "
-        f"WHERE {column} <= $1 LIMIT {_PURGE_CHUNK}))"
-    )
-    total = 0
-    while True:
-        count = int((await connection.execute(statement, until)).split()[-1])
-        total += count
-        if count < _PURGE_CHUNK:
-            return total

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 import asyncpg
@@ -19,7 +19,7 @@ import structlog
 
 from edge.cdr.record import CallRecord, Record, to_json
 from edge.cdr.spool import Batch, Spool
-from edge.cdr.tables import Purged, Retention
+from edge.cdr.tables import Purged
 
 MAX_PENDING = 100_000
 """Records held in memory while neither disk nor database take them."""
@@ -27,6 +27,7 @@ _DATABASE_TIMEOUT = 20.0
 _FIRST_RETRY, _LAST_RETRY = 0.5, 15.0
 _SPOOL_RETRY = 1.0
 _PURGE_EVERY = 60.0
+SIX_MONTHS = timedelta(days=184)
 
 _CALL, _REFUSED = b"C", b"R"
 _REFUSED_BY_DATABASE = (
@@ -221,19 +222,19 @@ def _table(record: Record) -> str:
 class Purger(Protocol):
     """What forgets: `edge.cdr.tables.PostgresRecords`."""
 
-    async def purge(self, now: datetime, retention: Retention) -> Purged: ...
+    async def purge(self, now: datetime, keep_calls: timedelta) -> Purged: ...
 
 
 class PurgeJob:
-    """Forgets records when their time is up: refused calls to the second, whatever else at least every minute.
+    """Forgets records when their time is up: refused calls after 7 days to the second, calls after `keep_calls` (at
+    most six months, domain rule 7.9) to the minute. `utc` gives the wall clock (aware, UTC)."""
 
-    `utc` gives the wall clock (aware, UTC).
-    """
-
-    def __init__(self, records: Purger, utc: Callable[[], datetime], retention: Retention) -> None:
+    def __init__(self, records: Purger, utc: Callable[[], datetime], keep_calls: timedelta = SIX_MONTHS) -> None:
+        if not timedelta(0) < keep_calls <= SIX_MONTHS:
+            raise ValueError(f"call records may be kept for at most {SIX_MONTHS.days} days, not {keep_calls}")
         self._records = records
         self._utc = utc
-        self._retention = retention
+        self._keep_calls = keep_calls
         self._closing = asyncio.Event()
         self._log = structlog.get_logger(room="cdr")
 
@@ -241,7 +242,7 @@ class PurgeJob:
         """Purge now; seconds until it is worth doing again. A database that is away is tried again after a minute."""
         now = self._utc()
         try:
-            purged = await self._records.purge(now, self._retention)
+            purged = await self._records.purge(now, self._keep_calls)
         except _AWAY as e:
             self._log.warning("records.purge_failed", error=f"{type(e).__name__}: {e}")
             return _PURGE_EVERY
