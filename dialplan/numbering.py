@@ -1,6 +1,7 @@
 """Facts about numbers by country: emergency numbers, short codes, classes that may not be shown or cost dearly.
 
-Tables only. Emergency sets: domain rule 2.6-24 and the national plans; a country that is not listed has 112.
+Tables only. Emergency sets: domain rule 2.6-24 and the national plans, never less than the `phonenumbers` metadata
+has (a number too many costs nothing, one too few a life); a country that is not listed has 112.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ EMERGENCY: dict[str, frozenset[str]] = {
         "BG": "112 150 160 166",
         "CH": "112 117 118 143 144 145 147 1414",
         "CY": "112 199",
-        "CZ": "112 150 155 156 158",
+        "CZ": "112 150 151 152 153 154 155 156 157 158 159",
         "DE": "110 112",
         "DK": "112 114",
         "EE": "110 112",
@@ -32,22 +33,22 @@ EMERGENCY: dict[str, frozenset[str]] = {
         "IT": "112 113 115 118",
         "JE": "112 999",
         "LI": "112 117 118 144",
-        "LT": "112",
+        "LT": "011 022 033 101 102 103 112",
         "LU": "112 113",
         "LV": "110 112 113",
         "MC": "15 17 18 112",
         "MT": "112",
-        "NL": "112",
+        "NL": "112 911",
         "NO": "110 112 113",
         "PL": "112 997 998 999",
         "PT": "112 115",
         "RO": "112",
-        "SE": "112",
+        "SE": "112 90000",
         "SI": "112 113",
         "SK": "112 150 155 158",
         "SM": "112 113 115 118",
-        "US": "911",
-        "CA": "911",
+        "US": "112 911",
+        "CA": "112 911",
         "VA": "112 113 115 118",
     }.items()
 }
