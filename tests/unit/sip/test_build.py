@@ -116,7 +116,7 @@ def test_own_reason() -> None:
 
 
 def test_cancel() -> None:
-    """RFC 3261 9.1: all from the request: its Request-URI, Call-ID, To, From, CSeq number, its top Via and its Route."""
+    """RFC 3261 9.1: Request-URI, Call-ID, To, From, CSeq number, top Via and Route are the request's."""
     cancel = cancel_for(invite())
     assert cancel.start_line() == "CANCEL sip:bob@192.0.2.9;transport=udp SIP/2.0"
     assert list(cancel.headers.items()) == [

@@ -1,4 +1,4 @@
-"""URIs, addresses, Via, parameters and headers as values (RFC 3261 sections 7.3, 19.1, 20, 25.1; RFC 3581; RFC 3966)."""
+"""URIs, addresses, Via, parameters and headers as values (RFC 3261 7.3, 19.1, 20, 25.1; RFC 3581; RFC 3966)."""
 
 from __future__ import annotations
 
