@@ -23,6 +23,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from media.relay.rtpproxy_commands import PULSE
+
 EVENTS_SUFFIX = ".events"
 _SUN_PATH = 107
 # A client that reads no events for this many bytes is cut off, so that it cannot hold the relay's memory.
@@ -162,6 +164,47 @@ class _Events(asyncio.Protocol):
             self._clients.discard(self._transport)
 
 
+class _Pulse:
+    """A packet a second to a port of the engine, for RTP and for RTCP.
+
+    The engine closes the sockets of an ended session when the thread that reads them wakes, and nothing but a packet or
+    a new session wakes it. Without this, ports given back by the last calls stay taken, and a relay that ran out of
+    ports could stay so for good.
+    """
+
+    _INTERVAL = 1.0
+
+    def __init__(self, commands: socket.socket, bind: Bind) -> None:
+        self._commands = commands
+        self._bind = bind
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._udp = socket.socket(socket.AF_INET6 if ":" in bind.address else socket.AF_INET, socket.SOCK_DGRAM)
+        self._udp.setblocking(False)
+        commands.setblocking(False)
+        self._loop.add_reader(commands, self._beat)
+        self._ask()
+
+    def _ask(self) -> None:
+        self._timer = self._loop.call_later(self._INTERVAL, self._ask)
+        # Made anew where a client has ended all sessions.
+        with suppress(BlockingIOError):
+            self._commands.send(f"Ul{{{self._bind.label}}} {PULSE} 0.0.0.0 9 pulse;0\n".encode())
+
+    def _beat(self) -> None:
+        reply = self._commands.recv(4096).split()
+        if reply and reply[0].isdigit():
+            for port in (int(reply[0]), int(reply[0]) + 1):
+                with suppress(OSError):
+                    self._udp.sendto(b"\0", (self._bind.address, port))
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._loop.remove_reader(self._commands)
+        self._udp.close()
+
+
 async def serve(options: RelayOptions) -> None:
     """Run the relay until a signal or the end of standard input. Raises BadOption, RuntimeError (the engine's)."""
     from rtp.io import rtpproxy
@@ -192,9 +235,10 @@ async def serve(options: RelayOptions) -> None:
     try:
         clients: set[asyncio.WriteTransport] = set()
         networks = ",".join(f"{b.label}@{b.advertised or b.address}" for b in options.bind)
+        local = int(any(ipaddress.ip_address(b.address).is_loopback for b in options.bind))
         greeting = (
             f"ready notify={engine.rtpp_nsock_spec} timeout={options.timeout} setup={options.setup_timeout} "
-            f"pid={os.getpid()} networks={networks}\n"
+            f"pid={os.getpid()} loopback={local} networks={networks}\n"
         ).encode()
         server = await loop.create_unix_server(lambda: _Events(greeting, clients), events_path)
         notices: socket.socket = engine.rtpp_nsock
@@ -202,8 +246,10 @@ async def serve(options: RelayOptions) -> None:
         loop.add_reader(notices, _pass_on, notices, clients)
         if options.parented:
             loop.add_reader(sys.stdin.fileno(), _read_parent, stop)
+        pulse = _Pulse(engine.rtpp_sock, options.bind[0])
         _tell_ready()
         await stop.wait()
+        pulse.close()
         loop.remove_reader(notices)
         server.close()
         for client in list(clients):

@@ -62,6 +62,7 @@ class RtpIoRelay:
         self.timeout = 0
         self.setup_timeout = 0
         self.notify = ""
+        self.on_loopback = False
 
     async def start(self) -> None:
         """Start the child where there is one, and connect. Raises RelayError."""
@@ -71,8 +72,9 @@ class RtpIoRelay:
         try:
             await asyncio.wait_for(self._up.wait(), self._command_timeout + 1)
         except TimeoutError:
+            reason = self._why_away
             await self.stop()
-            raise RelayError(f"no media relay at {self._path}: {self._why_away}") from None
+            raise RelayError(f"no media relay at {self._path}: {reason}") from None
 
     async def stop(self) -> None:
         """Disconnect, and end the child. Sessions of a relay that is not a child go on there."""
@@ -110,21 +112,26 @@ class RtpIoRelay:
 
     async def media_in_relay(self) -> int:
         """Media that exist in the relay, whoever made them: more than this process knows of is a leak. RelayError."""
-        return commands.read_sessions((await self.ask(commands.SESSIONS, 1))[0])
+        totals, pulse = await self.ask(commands.MEDIA, 2)
+        return commands.read_media(totals, pulse)
 
     async def clear(self) -> None:
         """End every session in the relay, whoever made it: for a start that takes no calls over. RelayError."""
         await self.ask(commands.DELETE_ALL, 1)
 
-    def network(self, name: str) -> tuple[str, str]:
-        """A network's label for commands (empty where there is but one) and its address. Raises RelayError."""
+    def network(self, name: str, ipv6: bool | None) -> tuple[str, str]:
+        """The label and the address of the network towards a peer whose media are of a family (None: not known).
+
+        Without a `name`, the first of that family. Raises RelayError where there is none.
+        """
         if not self._networks:
             raise RelayError(f"the media relay is away: {self._why_away}")
-        label = name or next(iter(self._networks))
-        address = self._networks.get(label)
-        if address is None:
-            raise RelayError(f"the media relay has no network {name!r}; it has {', '.join(self._networks)}")
-        return (label if len(self._networks) > 1 else ""), address
+        for label, address in self._networks.items():
+            if name in ("", label) and ipv6 in (None, ":" in address):
+                return label, address
+        family = "" if ipv6 is None else " of IPv6" if ipv6 else " of IPv4"
+        have = ", ".join(f"{label} ({address})" for label, address in self._networks.items())
+        raise RelayError(f"the media relay has no network {name!r}{family}; it has {have}")
 
     def ask(self, text: bytes, wanted: int) -> asyncio.Future[list[str]]:
         """Send commands, a future of their replies. Raises RelayError, at once or from the future."""
@@ -195,6 +202,7 @@ class RtpIoRelay:
         try:
             self.timeout, self.setup_timeout = int(said["timeout"]), int(said["setup"])
             self.notify = said["notify"]
+            self.on_loopback = said["loopback"] == "1"
             pairs = [text.partition("@") for text in said["networks"].split(",")]
         except (KeyError, ValueError) as error:
             raise RelayError(f"the relay's greeting cannot be read: {error!r}") from None

@@ -46,6 +46,7 @@ class RtpIoSession:
         "_answered",
         "_deletion",
         "_gone",
+        "_ipv6",
         "_media",
         "_on_media_timeout",
         "_relay",
@@ -65,6 +66,7 @@ class RtpIoSession:
         # Per dialog: the relay's address shown there, the o= version and what followed it.
         self._written: dict[str, tuple[int, str]] = {}
         self._shown: dict[Side, str] = {}
+        self._ipv6: dict[Side, bool] = {}
         self._answered = False
         self._gone = ""
         self._deletion: asyncio.Future[list[str]] | None = None
@@ -78,8 +80,7 @@ class RtpIoSession:
         description = parse(sdp)
         require_media(description)
         relay = self._relay
-        label, address = relay.network(network)
-        on_loopback = address == "::1" or address.startswith("127.")
+        label, address = relay.network(network, self._ipv6.get(other(origin)))
         if not early and other(origin) in self._supervised:
             self._answered = True
         ports = [0] * len(description.media)
@@ -89,12 +90,13 @@ class RtpIoSession:
             if not media.port or not media.relayable:
                 continue
             peer = endpoint(description, media)
+            self._ipv6[origin] = peer.ipv6
             number = _number(index, media)
-            believed = peer.address is not None and (on_loopback or not peer.loopback)
-            where = peer.address if believed and peer.address is not None else _UNKNOWN[peer.ipv6]
-            text += self._command(
-                number, origin, where, peer.port, peer.ipv6, label, trusted and believed, peer.held, first=not asked
-            )
+            # A peer must not have the relay send to services of this machine.
+            believed = None if peer.loopback and not relay.on_loopback else peer.address
+            where = believed or _UNKNOWN[peer.ipv6]
+            fixed = trusted and believed is not None
+            text += self._command(number, origin, where, peer.port, peer.ipv6, label, fixed, peer.held, first=not asked)
             asked.append((index, number))
         if asked:
             relay.hold(self)
@@ -148,13 +150,25 @@ class RtpIoSession:
 
     def _read(self, replies: list[str], asked: list[tuple[int, int]], ports: list[int]) -> str:
         address = ""
+        failed: RelayError | None = None
         for reply, (index, number) in zip(replies, asked, strict=True):
-            given = commands.read_address(reply)
+            try:
+                given = commands.read_address(reply)
+            except RelayError as error:
+                medium = self._media.get(number)
+                if medium is not None and len(medium.known) == 1:
+                    # Not made: the next attempt has to make it. One that was made answers to that as well.
+                    del self._media[number]
+                failed = error
+                continue
             if given is None:
                 self._media.pop(number, None)
                 self._gone = "the relay does not know the media of this call any more: it was silent for too long"
-                raise RelayError(self._gone)
-            address, ports[index] = given.address, given.port
+                failed = RelayError(self._gone)
+            else:
+                address, ports[index] = given.address, given.port
+        if failed is not None:
+            raise failed
         return address
 
     def _version(self, rest: str, address: str, dialog: str) -> bytes:

@@ -18,7 +18,9 @@ from media.relay.port import RelayError, Side
 
 VERSION: Final = b"V\n"
 BASE_VERSION: Final = "20040107"
-SESSIONS: Final = b"G nsess_created nsess_destroyed\n"
+# The relay process's own medium (see process.py), under an id that no session can have.
+PULSE: Final = "relay:pulse"
+MEDIA: Final = b"G nsess_created nsess_destroyed\nQ relay:pulse pulse;0 none ttl\n"
 DELETE_ALL: Final = b"X\n"
 
 # What RTPProxy's E numbers mean to an operator; ranges as the engine groups them.
@@ -50,7 +52,7 @@ def update(
     *,
     ipv6: bool,
     notify: str,
-    network: str = "",
+    network: str,
     fixed: bool = False,
     timeout: int = 0,
 ) -> str:
@@ -71,7 +73,7 @@ def lookup(
     port: int,
     *,
     ipv6: bool,
-    network: str = "",
+    network: str,
     fixed: bool = False,
     timeout: int = 0,
 ) -> str:
@@ -92,7 +94,7 @@ def delete(session: str) -> str:
 
 
 def _modifiers(ipv6: bool, network: str, fixed: bool) -> str:
-    return f"{'6' if ipv6 else ''}{'a' if fixed else ''}{'l{' + network + '}' if network else ''}"
+    return f"{'6' if ipv6 else ''}{'a' if fixed else ''}l{{{network}}}"
 
 
 def _timeout(seconds: int) -> str:
@@ -132,12 +134,12 @@ def read_counters(reply: str) -> Counters | None:
     return Counters(*(int(part) for part in parts))
 
 
-def read_sessions(reply: str) -> int:
-    """The media that exist now, from the reply to SESSIONS. Raises RelayError."""
-    parts = reply.split()
+def read_media(totals: str, pulse: str) -> int:
+    """The media that exist now, without the relay's own, from the two replies to MEDIA. Raises RelayError."""
+    parts = totals.split()
     if len(parts) != 2 or not all(part.isdigit() for part in parts):
-        raise _refused(reply)
-    return int(parts[0]) - int(parts[1])
+        raise _refused(totals)
+    return int(parts[0]) - int(parts[1]) - (pulse != _UNKNOWN_SESSION)
 
 
 def _refused(reply: str) -> RelayError:

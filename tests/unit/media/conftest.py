@@ -36,6 +36,20 @@ class RelayUnderTest:
         return self.process.returncode, said.decode()
 
 
+@pytest.fixture
+def start_relay(tmp_path: Path) -> Iterator[Callable[..., RelayUnderTest]]:
+    """Starts relays of a test's own, ended after it."""
+    started: list[RelayUnderTest] = []
+
+    def start(*options: str) -> RelayUnderTest:
+        started.append(RelayUnderTest(tmp_path / f"s{len(started)}", "--bind", "127.0.0.1", *options))
+        return started[-1]
+
+    yield start
+    for process in started:
+        assert process.stop()[0] == 0
+
+
 @pytest.fixture(scope="module")
 def relay_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RelayUnderTest]:
     process = RelayUnderTest(

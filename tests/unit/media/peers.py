@@ -62,9 +62,9 @@ class Peer:
     def send(self, to: tuple[str, int], data: bytes) -> None:
         self.socket.sendto(data, to)
 
-    async def receive(self) -> tuple[bytes, tuple[str, int]]:
+    async def receive(self, limit: float = DEADLINE) -> tuple[bytes, tuple[str, int]]:
         loop = asyncio.get_running_loop()
-        data, source = await asyncio.wait_for(loop.sock_recvfrom(self.socket, 2048), DEADLINE)
+        data, source = await asyncio.wait_for(loop.sock_recvfrom(self.socket, 2048), limit)
         return data, source[:2]
 
     def nothing_waits(self) -> bool:
