@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import NamedTuple
+
+import asyncpg
 
 
 class CarrierStateRow(NamedTuple):
@@ -12,12 +15,45 @@ class CarrierStateRow(NamedTuple):
     carrier: str
     state: str
     """registered, registering, retrying, fault, unregistering, stopped; up or down for carriers known by address."""
-    detail: str
-    """The last failure in words; empty while all is well."""
-    sip_status: int | None
     since: datetime
-    expires_at: datetime | None
-    remote: str
-    """Transport and address of the flow, empty where there is none."""
-    contact: str
-    """Our Contact as the carrier knows it."""
+    detail: str | None
+    """The last failure in words; None while all is well."""
+    registered_until: datetime | None
+    remote: str | None
+    """Transport and address of the flow, None where there is none."""
+    last_status: int | None
+
+
+_COLUMNS = ", ".join(CarrierStateRow._fields)
+_INSERT = (
+    f"INSERT INTO sip_edge.carrier_states ({_COLUMNS}, edge)"
+    f" VALUES ({', '.join(f'${i + 1}' for i in range(len(CarrierStateRow._fields) + 1))})"
+    " ON CONFLICT (carrier, edge) DO UPDATE SET "
+    + ", ".join(f"{c} = excluded.{c}" for c in CarrierStateRow._fields if c != "carrier")
+)
+
+
+class CarrierStatesTable:
+    """The rows of one edge."""
+
+    def __init__(self, pool: Callable[[], asyncpg.Pool], edge: str) -> None:
+        """`pool` gives the connection pool, or raises what an absent database raises."""
+        self._pool = pool
+        self._edge = edge
+
+    async def save(self, changes: Mapping[str, CarrierStateRow | None]) -> None:
+        """Store these states; None removes a carrier's. In one transaction. Raises the errors of asyncpg."""
+        gone = [name for name, row in changes.items() if row is None]
+        rows = [(*row, self._edge) for row in changes.values() if row is not None]
+        async with self._pool().acquire() as connection, connection.transaction():
+            if gone:
+                await connection.execute(
+                    "DELETE FROM sip_edge.carrier_states WHERE edge = $1 AND carrier = ANY($2)", self._edge, gone
+                )
+            if rows:
+                await connection.executemany(_INSERT, rows)
+
+    async def clear(self) -> None:
+        """Forget all states of this edge, at its start: what they said ended with its last run."""
+        async with self._pool().acquire() as connection:
+            await connection.execute("DELETE FROM sip_edge.carrier_states WHERE edge = $1", self._edge)

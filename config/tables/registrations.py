@@ -5,32 +5,73 @@ Each edge owns its rows (`edge`): the flow of a binding ends in the process that
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import NamedTuple
 
 import asyncpg
 
+AorKey = tuple[str, str]
+"""`seat` or `trunk`, and the username."""
+
 
 class RegistrationRow(NamedTuple):
     """One binding. Times are aware UTC datetimes; `transport` and the addresses are those of the flow."""
 
-    kind: str
-    """`seat` or `trunk`."""
-    username: str
-    contact: str
-    """The Contact value without `expires`."""
-    transport: str
-    local: str
-    """`address:port` of our socket."""
-    remote: str
-    """`address:port` of the peer."""
-    path: str
-    """Path values, comma-separated."""
+    aor_kind: str
+    aor: str
+    contact_uri: str
+    account: str
+    instance_id: str | None
+    reg_id: int | None
     call_id: str
     cseq: int
-    instance: str | None
-    reg_id: int | None
-    user_agent: str
-    registered_at: datetime
+    q: float
     expires_at: datetime
+    registered_at: datetime
+    user_agent: str | None
+    transport: str
+    local_host: str | None
+    local_port: int | None
+    remote_host: str | None
+    remote_port: int | None
+    path: list[str]
+
+
+_COLUMNS = ", ".join(RegistrationRow._fields)
+_KEY = ("aor_kind", "aor", "contact_uri")
+_INSERT = (
+    f"INSERT INTO sip_edge.registrations ({_COLUMNS}, edge)"
+    f" VALUES ({', '.join(f'${i + 1}' for i in range(len(RegistrationRow._fields) + 1))})"
+    f" ON CONFLICT ({', '.join(_KEY)}) DO UPDATE SET "
+    + ", ".join(f"{c} = excluded.{c}" for c in (*RegistrationRow._fields, "edge") if c not in _KEY)
+)
+_DELETE = (
+    "DELETE FROM sip_edge.registrations r USING unnest($2::text[], $3::text[]) AS gone(kind, aor)"
+    " WHERE r.edge = $1 AND r.aor_kind = gone.kind AND r.aor = gone.aor"
+)
+_LOAD = f"SELECT {_COLUMNS} FROM sip_edge.registrations WHERE edge = $1 AND expires_at > $2"
+
+
+class RegistrationsTable:
+    """The rows of one edge."""
+
+    def __init__(self, pool: Callable[[], asyncpg.Pool], edge: str) -> None:
+        """`pool` gives the connection pool, or raises what an absent database raises."""
+        self._pool = pool
+        self._edge = edge
+
+    async def load(self, now: datetime) -> list[RegistrationRow]:
+        """This edge's bindings that still hold at `now`. Raises the errors of asyncpg."""
+        async with self._pool().acquire() as connection:
+            rows = await connection.fetch(_LOAD, self._edge, now)
+        return [RegistrationRow(*row.values()) for row in rows]
+
+    async def save(self, changes: Mapping[AorKey, list[RegistrationRow]]) -> None:
+        """Replace all rows of these AORs, in one transaction. Raises the errors of asyncpg."""
+        # A device may keep two flows with one contact (RFC 5626); the newest row stands for it here.
+        rows = {row[:3]: row for rows in changes.values() for row in sorted(rows, key=lambda r: r.registered_at)}
+        async with self._pool().acquire() as connection, connection.transaction():
+            await connection.execute(_DELETE, self._edge, [k for k, _ in changes], [a for _, a in changes])
+            if rows:
+                await connection.executemany(_INSERT, [(*row, self._edge) for row in rows.values()])

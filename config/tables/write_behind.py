@@ -1,4 +1,4 @@
-"""Writes to the database that nobody waits for: the newest value of each key, in batches, retried until it is stored."""
+"""Writes to the database that nobody waits for: the newest value of each key, in batches, retried until stored."""
 
 from __future__ import annotations
 

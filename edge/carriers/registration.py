@@ -250,7 +250,7 @@ class Registration(Generic[T]):
             self.gin = False
             return self._again("420 again and again", now)
         detail = f"{status} {response.reason}".strip()
-        after = _retry_after(response)
+        after = retry_after(response)
         if after is not None:
             self._retry_after = max(self._retry_after, min(after, RETRY_AFTER_MAX))
         if status in (408, 430, 480, 491) or 500 <= status < 600:
@@ -449,7 +449,7 @@ def proxy_route(carrier: Carrier) -> Uri:
     return uri if "lr" in uri.params else replace(uri, params=uri.params.with_("lr", None))
 
 
-def _retry_after(response: Response) -> float | None:
+def retry_after(response: Response) -> float | None:
     """RFC 3261 section 20.33: seconds, perhaps with a comment and parameters behind."""
     text = (response.headers.get("retry-after") or "").strip()
     digits = text[: len(text) - len(text.lstrip("0123456789"))]

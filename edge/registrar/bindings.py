@@ -247,7 +247,7 @@ def _wanted(aor: Aor, request: Request, flow: Flow, rules: Rules, now: float) ->
                 instance=instance,
                 reg_id=reg_id,
                 bulk=bulk,
-                behind_nat=not path and _elsewhere(uri.host, flow.remote.host),
+                behind_nat=behind_nat(uri.host, flow.remote.host, path),
                 user_agent=user_agent,
                 registered_at=now,
             )
@@ -281,8 +281,9 @@ def _q(contact: NameAddr) -> float:
     return value if 0.0 <= value <= 1.0 else 1.0
 
 
-def _elsewhere(host: str, source: str) -> bool:
-    if host == source:
+def behind_nat(host: str, source: str, path: tuple[str, ...]) -> bool:
+    """Whether a contact's `host` is another address than the `source` it registers from; behind a Path it may be."""
+    if host == source or path:
         return False
     try:
         return ip_address(host) != ip_address(source)

@@ -1,0 +1,407 @@
+"""All carriers of the edge: follows the snapshot, knows who may send to us, and how calls get out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Protocol
+
+from config.model import Carrier
+from config.snapshot import Snapshot
+from config.tables.carrier_states import CarrierStateRow
+from config.tables.write_behind import WriteBehind
+from edge.carriers.line import Line, Ways, hop_of
+from edge.carriers.login import Judgement
+from edge.carriers.registering_line import RegisteringLine
+from edge.carriers.registration import line_token
+from edge.carriers.sources import SourceIndex
+from edge.carriers.static_line import StaticLine
+from edge.observability.logging import get_logger
+from edge.sip.errors import RemoteProtocolError
+from edge.sip.flow import Address, Flow
+from edge.sip.ids import IdSource
+from edge.sip.message import Request, Response
+from edge.sip.uri import Uri
+from edge.transport.clock import Clock
+from edge.transport.driver import Driver
+from edge.transport.errors import ConnectError
+from edge.transport.exchange import Exchange
+from edge.transport.resolver import Resolver
+
+_log = get_logger("carriers")
+
+
+class CarrierStateStore(Protocol):
+    """What is needed of `config.tables.carrier_states`."""
+
+    async def save(self, changes: Mapping[str, CarrierStateRow | None]) -> None:
+        """Store states; None removes one."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class CarrierState:
+    """One carrier, for operators. Times are seconds on the driver's clock."""
+
+    carrier: str
+    mode: str
+    state: str
+    up: bool
+    """Calls may be sent to it."""
+    since: float
+    detail: str
+    status: int | None
+    flow: Flow | None
+    contact: Uri | None
+    registered_until: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class CarrierRoute:
+    """How a call goes out to a carrier."""
+
+    carrier: Carrier
+    flow: Flow
+    routes: list[str]
+    """Route values: the Service-Route of the registration, else the outbound proxy."""
+    contact: Uri | None
+    """Our Contact as the carrier knows it (with what it learned of our address); None for carriers known by address."""
+
+
+class Carriers:
+    """The carriers of the newest snapshot, each at work in a line of its own."""
+
+    def __init__(
+        self,
+        driver: Driver,
+        exchange: Exchange,
+        resolver: Resolver,
+        clock: Clock,
+        ids: IdSource,
+        jitter: Callable[[], float],
+        *,
+        learn_address: bool = True,
+        store: CarrierStateStore | None = None,
+        internal_error: Callable[[str], None] = lambda where: None,
+    ) -> None:
+        """`jitter` gives numbers from 0 to 1. `learn_address`: take the address that carriers see us at into Contact,
+        to be switched off where the operator named one. `internal_error` counts faults of ours."""
+        self._driver = driver
+        self._resolver = resolver
+        self._clock = clock
+        self._internal_error = internal_error
+        self._ways = Ways(driver, exchange, resolver, ids, jitter, self._spawn, learn_address)
+        self._lines: dict[str, Line] = {}
+        self._leaving: set[Line] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._idle = asyncio.Event()
+        self._sources: SourceIndex[Line] = SourceIndex()
+        self._by_flow: dict[Flow, list[Line]] = {}
+        self._by_address: dict[Address, list[Line]] = {}
+        self._by_host: dict[str, list[Line]] = {}
+        self._stopped = False
+        self._shown: dict[str, tuple[str, str]] = {}
+        self._writer: WriteBehind[str, CarrierStateRow | None] | None = None
+        if store is not None:
+            self._writer = WriteBehind(store.save, self._not_stored)
+
+    # life
+
+    def apply(self, snapshot: Snapshot) -> None:
+        """Follow provisioning: new carriers start, removed ones unregister, changed ones do both; others go on."""
+        if self._stopped:
+            return
+        for name, line in list(self._lines.items()):
+            wanted = snapshot.carriers.get(name)
+            if wanted == line.carrier:
+                continue
+            if wanted is not None and _same_line(wanted, line.carrier):
+                line.carrier = wanted
+                continue
+            del self._lines[name]
+            self._leave(line)
+            if wanted is None:
+                self._shown.pop(name, None)
+                self._store(name, None)
+        for name, carrier in snapshot.carriers.items():
+            if name not in self._lines:
+                self._begin(carrier)
+        self._index()
+
+    async def run(self) -> None:
+        """Write states behind until `stop`."""
+        if self._writer is not None:
+            await self._writer.run()
+
+    async def stop(self, seconds: float = 4.0) -> None:
+        """Unregister everywhere (T1.27), within so many seconds."""
+        self._stopped = True
+        for name, line in self._lines.items():
+            self._leave(line)
+            self._store(name, None)
+        self._lines.clear()
+        self._index()
+        try:
+            async with asyncio.timeout(seconds):
+                while self._leaving:
+                    self._idle.clear()
+                    await self._idle.wait()
+        except TimeoutError:
+            _log.warning("carriers.not_unregistered", carriers=sorted(line.carrier.name for line in self._leaving))
+        for task in list(self._tasks):
+            task.cancel()
+        if self._writer is not None:
+            self._writer.stop()
+
+    def flow_closed(self, flow: Flow) -> None:
+        """A connection is gone."""
+        if flow.reliable:
+            for line in [*self._lines.values(), *self._leaving]:
+                line.flow_closed(flow)
+
+    # calls
+
+    async def way(self, name: str) -> CarrierRoute:
+        """How a call gets to this carrier now. Raises ConnectError or ResolveError, in words for the record."""
+        line = self._lines.get(name)
+        if line is None:
+            raise ConnectError(f"carrier {name} is not in use")
+        flow = line.flow
+        if line.carrier.mode == "register":
+            if flow is None:
+                raise ConnectError(f"not registered with {name}: {line.detail or line.state}")
+        elif not line.up:
+            raise ConnectError(f"{name} is down: {line.detail}")
+        elif flow is None:
+            flow = await self._first_flow(line.carrier)
+        return CarrierRoute(line.carrier, flow, list(line.routes), line.contact)
+
+    async def _first_flow(self, carrier: Carrier) -> Flow:
+        failure: ConnectError | None = None
+        for hop in await self._resolver.resolve(hop_of(carrier)):
+            try:
+                return await self._driver.flow_to(hop)
+            except ConnectError as error:
+                failure = error
+        raise failure or ConnectError(f"{carrier.name} has no address")
+
+    def authorize(self, name: str) -> Callable[[Request, Response], Request | None]:
+        """Answers 401 and 407 of this carrier: gives the request again, with credentials and the next CSeq, or None
+        where the carrier refused them or there are none. The digest is made for the Request-URI (T1.29)."""
+
+        def again(request: Request, response: Response) -> Request | None:
+            line = self._lines.get(name)
+            if line is None:
+                return None
+            judgement = line.login.judge(request, response)
+            if judgement is not Judgement.RETRY:
+                _log.warning(
+                    "carrier.call_not_authorized", carrier=name, status=response.status, detail=judgement.value
+                )
+                return None
+            copy = Request(request.method, request.uri, request.headers.copy(), request.body)
+            copy.headers.remove("via")
+            copy.headers.set("CSeq", f"{request.cseq.number + 1} {request.method}")
+            line.login.apply(copy)
+            return copy
+
+        return again
+
+    def preauthorize(self, name: str, request: Request) -> None:
+        """Add credentials for the nonces that this carrier's challenges gave us, so that it need not ask again."""
+        line = self._lines.get(name)
+        if line is not None:
+            line.login.apply(request)
+
+    # who sends to us
+
+    def registered_over(self, request: Request, flow: Flow) -> Carrier | None:
+        """The carrier that we are registered with over this very flow (T1.25)."""
+        lines = self._by_flow.get(flow)
+        return _choose(lines, request).carrier if lines else None
+
+    def identify(self, request: Request, flow: Flow) -> Carrier | None:
+        """The carrier that may send this request from there, None for strangers (T1.25).
+
+        By registered flow; by an address its next hop resolved to; by such a host with another port, over a connection
+        or where the Request-URI is the Contact that we registered there; by the sources that provisioning names.
+        """
+        lines = self._by_flow.get(flow) or self._by_address.get(flow.remote)
+        if not lines:
+            lines = self._sources.find(flow.remote)
+        if not lines:
+            hosts = self._by_host.get(flow.remote.host, ())
+            lines = [c for c in hosts if _any_port(c.carrier, flow) or _is_called(c, request)]
+        return _choose(lines, request).carrier if lines else None
+
+    # what operators see
+
+    def state(self, name: str) -> CarrierState | None:
+        """How this carrier stands."""
+        line = self._lines.get(name)
+        return _state(line) if line is not None else None
+
+    def states(self) -> list[CarrierState]:
+        """All carriers by name."""
+        return [_state(line) for _, line in sorted(self._lines.items())]
+
+    def up(self) -> dict[str, bool]:
+        """By carrier: may calls be sent to it? For the metric."""
+        return {name: line.up for name, line in self._lines.items()}
+
+    # inside
+
+    def _begin(self, carrier: Carrier) -> None:
+        try:
+            hop_of(carrier)
+        except RemoteProtocolError as error:
+            _log.error("carrier.bad_address", carrier=carrier.name, detail=error.detail)
+            return
+        line: Line
+        if carrier.mode == "register":
+            line = RegisteringLine(carrier, self._ways, self._changed)
+        else:
+            line = StaticLine(carrier, self._ways, self._changed)
+        self._lines[carrier.name] = line
+        line.start()
+
+    def _leave(self, line: Line) -> None:
+        self._leaving.add(line)
+
+        def done() -> None:
+            self._leaving.discard(line)
+            self._idle.set()
+
+        line.stop(done)
+
+    def _changed(self, line: Line) -> None:
+        name = line.carrier.name
+        if self._lines.get(name) is not line:
+            return
+        self._index()
+        state = _state(line)
+        shown = (state.state, state.detail)
+        if self._shown.get(name) != shown:
+            self._shown[name] = shown
+            log = _log.info if state.up or not state.detail else _log.warning
+            if state.state == "fault":
+                log = _log.error
+            log("carrier.state", carrier=name, state=state.state, detail=state.detail, status=state.status,
+                remote=str(state.flow) if state.flow else "")  # fmt: skip
+        now, utc = self._driver.now(), self._clock.utcnow()
+        until = state.registered_until
+        row = CarrierStateRow(
+            carrier=name,
+            state=state.state,
+            since=utc - timedelta(seconds=now - state.since),
+            detail=state.detail or None,
+            registered_until=utc + timedelta(seconds=until - now) if until is not None else None,
+            remote=str(state.flow) if state.flow is not None else None,
+            last_status=state.status,
+        )
+        self._store(name, row)
+
+    def _store(self, name: str, row: CarrierStateRow | None) -> None:
+        if self._writer is not None:
+            self._writer.put(name, row)
+
+    def _not_stored(self, error: Exception) -> None:
+        _log.warning("carrier_states.not_stored", detail=str(error))
+
+    def _index(self) -> None:
+        """Make the indices of senders anew; rare, and there are few carriers."""
+        by_flow: dict[Flow, list[Line]] = {}
+        by_address: dict[Address, list[Line]] = {}
+        by_host: dict[str, list[Line]] = {}
+        entries: list[tuple[str, Line]] = []
+        for line in sorted(self._lines.values(), key=lambda c: (c.carrier.priority, c.carrier.name)):
+            if line.carrier.mode == "register" and line.flow is not None:
+                by_flow.setdefault(line.flow, []).append(line)
+            for address in line.addresses:
+                by_address.setdefault(address, []).append(line)
+            for host in {a.host for a in line.addresses}:
+                by_host.setdefault(host, []).append(line)
+            for source in line.carrier.sources:
+                try:
+                    SourceIndex([(source, line)])
+                except ValueError as error:
+                    _log.error("carrier.bad_source", carrier=line.carrier.name, detail=str(error))
+                else:
+                    entries.append((source, line))
+        self._by_flow, self._by_address, self._by_host = by_flow, by_address, by_host
+        self._sources = SourceIndex(entries)
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            _log.error("internal_error", where="carriers", exc_info=error)
+            self._internal_error("carriers")
+
+
+def _state(line: Line) -> CarrierState:
+    return CarrierState(
+        carrier=line.carrier.name,
+        mode=line.carrier.mode,
+        state=line.state,
+        up=line.up,
+        since=line.since,
+        detail=line.detail,
+        status=line.status,
+        flow=line.flow,
+        contact=line.contact,
+        registered_until=line.registered_until,
+    )
+
+
+_LINE_FIELDS = (
+    "mode",
+    "domain",
+    "outbound_proxy",
+    "transport",
+    "username",
+    "auth_username",
+    "password",
+    "gin",
+    "expires",
+)
+
+
+def _same_line(a: Carrier, b: Carrier) -> bool:
+    """Whether a change touches calls only (limits, identity, codecs ...), so that the registration can go on."""
+    same = {field: getattr(b, field) for field in _LINE_FIELDS}
+    return replace(a, **same) == a
+
+
+def _any_port(carrier: Carrier, flow: Flow) -> bool:
+    """Peers open connections from ports of their choosing; carriers known by address alone may use any."""
+    if carrier.mode == "static" and not carrier.sources:
+        return True
+    return flow.reliable and hop_of(carrier).transport == flow.transport
+
+
+def _choose(lines: Iterable[Line], request: Request) -> Line:
+    """Of several carriers behind one address, the one that the Request-URI is meant for, else the first."""
+    candidates = list(lines)
+    if len(candidates) == 1:
+        return candidates[0]
+    return next((c for c in candidates if _is_called(c, request)), candidates[0])
+
+
+def _is_called(line: Line, request: Request) -> bool:
+    """Whether the Request-URI is our Contact at this carrier: our mark is in it, or the user that we registered."""
+    try:
+        uri = request.parsed_uri()
+    except RemoteProtocolError:
+        return False
+    mark = uri.params.get("line")
+    if mark is not None:
+        return mark == line_token(line.carrier)
+    return line.carrier.mode == "register" and uri.decoded_user == line.carrier.username

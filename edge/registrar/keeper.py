@@ -1,0 +1,158 @@
+"""Bindings on disk: written behind, read at start, so that a restart of the edge is no restart of its phones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from typing import Protocol, cast
+
+from config.snapshot import Snapshot
+from config.tables.registrations import AorKey, RegistrationRow
+from config.tables.write_behind import DATABASE_ERRORS, WriteBehind
+from edge.observability.logging import get_logger
+from edge.registrar.bindings import Aor, Binding, Kind, behind_nat
+from edge.registrar.registrar import Registrar
+from edge.sip.address import NameAddr
+from edge.sip.errors import RemoteProtocolError
+from edge.sip.flow import Address, Flow, Transport
+from edge.sip.params import Params, quote
+from edge.sip.uri import Uri
+from edge.transport.clock import Clock
+
+_log = get_logger("registrar")
+
+
+class RegistrationStore(Protocol):
+    """What is needed of `config.tables.registrations`."""
+
+    async def load(self, now: datetime) -> list[RegistrationRow]:
+        """Bindings of this edge that still hold."""
+        ...
+
+    async def save(self, changes: Mapping[AorKey, list[RegistrationRow]]) -> None:
+        """Replace all rows of these AORs, all or nothing."""
+        ...
+
+
+class Keeper:
+    """Carries every change of the registrar to the store, without anybody waiting."""
+
+    def __init__(
+        self, registrar: Registrar, store: RegistrationStore, clock: Clock, snapshot: Callable[[], Snapshot]
+    ) -> None:
+        self._registrar = registrar
+        self._store = store
+        self._clock = clock
+        self._snapshot = snapshot
+        self._writer: WriteBehind[Aor, None] = WriteBehind(self._save, self._failed)
+        self._loaded = False
+        registrar.listen(lambda aor: self._writer.put(aor, None))
+
+    @property
+    def pending(self) -> int:
+        """AORs whose change is not stored yet."""
+        return self._writer.pending
+
+    async def load(self) -> int:
+        """Read the bindings of the last run; call it after the snapshot was applied.
+
+        0 while the database is away: they are read when it has come back, as far as they still hold.
+        """
+        now, utc = self._clock.now(), self._clock.utcnow()
+        try:
+            rows = await self._store.load(utc)
+        except DATABASE_ERRORS as error:
+            _log.warning("registrations.not_loaded", detail=str(error))
+            return 0
+        self._loaded = True
+        bindings: list[Binding] = []
+        for row in rows:
+            try:
+                bindings.append(_binding(row, now, utc))
+            except (RemoteProtocolError, ValueError) as error:
+                _log.warning("registrations.bad_row", seat=row.aor, detail=str(error))
+        self._registrar.restore(bindings, now)
+        _log.info("registrations.loaded", bindings=len(bindings))
+        return len(bindings)
+
+    async def run(self) -> None:
+        """Write behind until `stop`."""
+        await self._writer.run()
+
+    def stop(self) -> None:
+        """Let `run` end after a last attempt to write."""
+        self._writer.stop()
+
+    async def _save(self, batch: Mapping[Aor, None]) -> None:
+        now, utc, snapshot = self._clock.now(), self._clock.utcnow(), self._snapshot()
+        changes: dict[AorKey, list[RegistrationRow]] = {}
+        for aor in batch:
+            account = _account(aor, snapshot)
+            bindings = self._registrar.contacts(aor.kind, aor.username, now) if account is not None else []
+            changes[aor] = [_row(b, account or "", now, utc) for b in bindings]
+        await self._store.save(changes)
+        if not self._loaded:
+            await self.load()
+
+    def _failed(self, error: Exception) -> None:
+        _log.warning("registrations.not_stored", pending=self._writer.pending, detail=str(error))
+
+
+def _account(aor: Aor, snapshot: Snapshot) -> str | None:
+    who = snapshot.seats.get(aor.username) if aor.kind == "seat" else snapshot.trunk_by_username(aor.username)
+    return who.account if who is not None else None
+
+
+def _row(binding: Binding, account: str, now: float, utc: datetime) -> RegistrationRow:
+    source = binding.source
+    return RegistrationRow(
+        aor_kind=binding.aor.kind,
+        aor=binding.aor.username,
+        contact_uri=str(binding.uri),
+        account=account,
+        instance_id=binding.instance,
+        reg_id=binding.reg_id,
+        call_id=binding.call_id,
+        cseq=binding.cseq,
+        q=binding.q,
+        expires_at=utc + timedelta(seconds=binding.expires_at - now),
+        registered_at=utc - timedelta(seconds=now - binding.registered_at),
+        user_agent=binding.user_agent or None,
+        transport=source.transport,
+        local_host=source.local.host,
+        local_port=source.local.port,
+        remote_host=source.remote.host,
+        remote_port=source.remote.port,
+        path=list(binding.path),
+    )
+
+
+def _binding(row: RegistrationRow, now: float, utc: datetime) -> Binding:
+    if row.transport not in ("udp", "tcp", "tls") or not (row.remote_host and row.local_host):
+        raise ValueError(f"no flow in transport {row.transport!r}")
+    uri = Uri.parse(row.contact_uri)
+    params = Params() if row.q == 1.0 else Params((("q", f"{row.q:.3g}"),))
+    if row.instance_id is not None:
+        params = params.with_("+sip.instance", quote(row.instance_id))
+    if row.reg_id is not None:
+        params = params.with_("reg-id", str(row.reg_id))
+    transport = cast(Transport, row.transport)
+    return Binding(
+        aor=Aor(cast(Kind, row.aor_kind), row.aor),
+        contact=NameAddr(uri, None, params),
+        expires_at=now + (row.expires_at - utc).total_seconds(),
+        call_id=row.call_id,
+        cseq=row.cseq,
+        source=Flow(
+            transport, Address(row.local_host, row.local_port or 0), Address(row.remote_host, row.remote_port or 0)
+        ),
+        connected=transport == "udp",
+        path=tuple(row.path),
+        q=row.q,
+        instance=row.instance_id,
+        reg_id=row.reg_id,
+        bulk="bnc" in uri.params,
+        behind_nat=behind_nat(uri.host, row.remote_host, tuple(row.path)),
+        user_agent=row.user_agent or "",
+        registered_at=now - (utc - row.registered_at).total_seconds(),
+    )
