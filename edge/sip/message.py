@@ -151,16 +151,19 @@ class Message:
 class Request(Message):
     """A request; `uri` is the Request-URI as it came."""
 
-    __slots__ = ("method", "uri")
+    __slots__ = ("_uri", "method", "uri")
 
     def __init__(self, method: str, uri: str, headers: Headers | None = None, body: bytes = b"") -> None:
         super().__init__(headers, body)
         self.method = method
         self.uri = uri
+        self._uri: tuple[str, Uri] | None = None
 
     def parsed_uri(self) -> Uri:
         """The Request-URI; RemoteProtocolError 416 or 400."""
-        return Uri.parse(self.uri)
+        if self._uri is None or self._uri[0] is not self.uri:
+            self._uri = self.uri, Uri.parse(self.uri)
+        return self._uri[1]
 
     def start_line(self) -> str:
         return f"{self.method} {self.uri} SIP/2.0"

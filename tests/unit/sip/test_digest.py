@@ -59,7 +59,7 @@ def test_rfc7616_3_9_1(algorithm: str, response: str) -> None:
 def test_sha_512_256() -> None:
     """RFC 7616 3.2: SHA-512-256 is SHA-512/256 (its own IV), also as client.
 
-    The RFC's own example in 3.9.2 was made with another function (erratum 4897), so the digest is composed here.
+    The example of RFC 7616 3.9.2 was made with SHA-512 cut to 256 bits, so the digest is composed here.
     """
 
     def h(text: str) -> str:
@@ -83,7 +83,7 @@ def test_rfc2617_3_5() -> None:
 
 
 def test_rfc2069() -> None:
-    """RFC 2069 2.4 (with the corrected digest of erratum 749): no qop, so no cnonce and no nc."""
+    """RFC 2069 2.4 (with the digest that its errata correct): no qop, so no cnonce and no nc."""
     text = (
         'Digest realm="testrealm@host.com", nonce="dcd98b7102dd2f0e8b11d0f600bfb0c093", '
         'opaque="5ccc069c403ebaf9f0171e9517f40e41"'
