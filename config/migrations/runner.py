@@ -1,7 +1,7 @@
 """Move the schema forward and back, one version at a time, each in a transaction of its own.
 
-All objects live in the schema `sip_edge`; `sip_edge.schema_versions` says what was applied. Only one process migrates at
-a time (an advisory lock); the others wait and then find nothing to do.
+All objects live in the schema `sip_edge`; `sip_edge.schema_versions` says what was applied. Only one process migrates
+at a time (an advisory lock); the others wait and then find nothing to do.
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ async def check_schema(connection: asyncpg.Connection) -> None:
         )
     if version > LATEST:
         raise SchemaError(
-            f"the database's schema is at version {version}, this edge knows {LATEST} at most: install a newer edge, or "
-            f"run `sip-edge migrate down` of the newer edge until it is at {LATEST}"
+            f"the database's schema is at version {version}, this edge knows {LATEST} at most: install a newer edge, "
+            f"or run `sip-edge migrate down` of the newer edge until it is at {LATEST}"
         )
 
 
