@@ -77,6 +77,8 @@ class Params:
         """Parse `a=b;c;d="e;f"` (a leading `;` is allowed, empty parts are skipped)."""
         if not text:
             return EMPTY
+        if text[0] == ";":
+            text = text[1:]
         items: list[tuple[str, str | None]] = []
         for part in text.split(";") if '"' not in text else split_quoted(text, ";"):
             name, eq, value = part.partition("=")
