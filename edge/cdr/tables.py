@@ -60,6 +60,8 @@ class PostgresRecords:
     async def insert(self, calls: Sequence[bytes], refused: Sequence[bytes]) -> None:
         """Store records (JSON of `edge.cdr.record.to_json`), all or none; those already there are left alone."""
         async with self._acquire() as connection, connection.transaction():
+            # The spool forgets them on our word: they must be on the database's disk, whatever its settings are.
+            await connection.execute("SET LOCAL synchronous_commit = on")
             if calls:
                 await connection.execute(_INSERT_CALLS, _array(calls))
             if refused:
