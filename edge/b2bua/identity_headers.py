@@ -107,7 +107,9 @@ def customer_headers(
     user = encode_user(identity.presented)
     if diversion and identity.diversion:
         headers += _diversion(identity, [Uri("sip", encode_user(e), domain) for e in identity.diversion])
-    return IdentityHeaders(NameAddr(Uri("sip", user, domain), identity.display or None), headers, user)
+    # the name came from outside: what cannot be printed has no business in a header field
+    display = identity.display if identity.display.isprintable() else "".join(filter(str.isprintable, identity.display))
+    return IdentityHeaders(NameAddr(Uri("sip", user, domain), display or None), headers, user)
 
 
 def _diversion(identity: Identity, uris: list[Uri]) -> list[tuple[str, str]]:
