@@ -70,6 +70,11 @@ class AnyOrder(RuleBasedStateMachine):
             assert self.bench.layer.next_deadline() is not None, f"{state} would live for ever"
 
     @invariant()
+    def timers_of_left_states_are_stopped(self) -> None:
+        if hasattr(self, "bench"):
+            assert len(self.bench.layer._timers) <= 2 * len(self.bench.layer)
+
+    @invariant()
     def one_outcome(self) -> None:
         if not hasattr(self, "bench"):
             return
