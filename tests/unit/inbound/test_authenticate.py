@@ -1,0 +1,264 @@
+"""Digest of seats and trunks: domain rules 7.4, 7.5 (T7.1, T7.2)."""
+
+from __future__ import annotations
+
+import pytest
+
+from config.model import Ha1, Rows, Seat, Trunk
+from config.snapshot import Snapshot
+from dialplan.model import Refusal
+from edge.inbound.steps.authenticate import Authenticated, Authenticator, Challenge, DigestSettings, Result
+from edge.sip.auth.digest import answer, ha1, read_challenges
+from edge.sip.auth.nonce import Nonces
+from edge.sip.errors import RemoteProtocolError
+from edge.sip.flow import Address, Flow
+from edge.sip.headers import Headers
+from edge.sip.message import Request
+from edge.transport.guard import Guard
+
+REALM = "edge.example"
+HERE = Flow("udp", Address("192.0.2.1", 5060), Address("198.51.100.7", 40000))
+THERE = Flow("udp", Address("192.0.2.1", 5060), Address("203.0.113.9", 5060))
+
+
+def stored(username: str, password: str) -> Ha1:
+    return Ha1(ha1(username, REALM, password, "MD5"), ha1(username, REALM, password, "SHA-256"))
+
+
+SEAT = Seat("201", "K1", ha1=stored("201", "secret"))
+PBX = Trunk("K1", "hq", username="hq", ha1=stored("hq", "trunk"))
+STATIC = Trunk("K1", "fixed", mode="static", username="fixed", ha1=stored("fixed", "x"))
+SNAPSHOT = Snapshot(Rows(seats=(SEAT,), trunks=(PBX, STATIC)))
+
+
+class Door:
+    """An authenticator with what it reports to."""
+
+    def __init__(self, *algorithms: str, registered: frozenset[str] = frozenset()) -> None:
+        self.now = 1000.0
+        self.guard = Guard()
+        self.failed: list[str] = []
+        self.nonces = Nonces(b"k" * 32)
+        self.door = Authenticator(
+            DigestSettings(REALM, algorithms or ("SHA-256", "MD5")),
+            self.nonces,
+            self.guard,
+            lambda host: host in registered,
+            self.failed.append,
+        )
+
+    def ask(self, request: Request, flow: Flow = HERE) -> Result:
+        return self.door.authenticate(request, flow, SNAPSHOT, self.now)
+
+    def knock(self, username: str = "201", password: str = "secret", flow: Flow = HERE, **how: str) -> Result:
+        """The whole exchange: request, challenge, request with credentials."""
+        first = self.ask(register(), flow)
+        assert isinstance(first, Challenge)
+        return self.ask(signed(first, username, password, **how), flow)
+
+    def is_banned(self, flow: Flow = HERE) -> bool:
+        return self.guard.admit(b"OPTIONS", flow.remote.host, self.now) == "banned"
+
+
+def register(authorization: str | None = None, uri: str = "sip:edge.example", header: str = "Authorization") -> Request:
+    headers = Headers([
+        ("Via", "SIP/2.0/UDP 198.51.100.7:40000;branch=z9hG4bK1"), ("From", "<sip:201@edge.example>;tag=f"),
+        ("To", "<sip:201@edge.example>"), ("Call-ID", "c"), ("CSeq", "1 REGISTER"),
+    ])  # fmt: skip
+    if authorization is not None:
+        headers.add(header, authorization)
+    return Request("REGISTER", uri, headers)
+
+
+def signed(
+    challenge: Challenge,
+    username: str,
+    password: str,
+    *,
+    algorithm: str = "",
+    uri: str = "",
+    header: str = "Authorization",
+) -> Request:
+    offers = read_challenges(challenge.response.headers.get_all("www-authenticate"))
+    if algorithm:
+        offers = [c for c in offers if c.algorithm == algorithm]
+    value = answer(offers, "REGISTER", uri or "sip:edge.example", username, password, "cnonce")
+    assert value is not None
+    return register(value, header=header)
+
+
+def challenge_of(result: Result) -> Challenge:
+    assert isinstance(result, Challenge), result
+    return result
+
+
+def is_stale(result: Result) -> bool:
+    return "stale=true" in (challenge_of(result).response.headers.get("www-authenticate") or "")
+
+
+def test_challenge_offers_each_algorithm_best_first() -> None:
+    """Rule 7.5, RFC 8760 section 2.3: one header per algorithm, qop=auth, the configured order."""
+    response = challenge_of(Door().ask(register())).response
+    offers = read_challenges(response.headers.get_all("www-authenticate"))
+    assert response.status == 401
+    assert [(c.algorithm, c.realm, c.qop, c.stale) for c in offers] == [
+        ("SHA-256", REALM, ("auth",), False),
+        ("MD5", REALM, ("auth",), False),
+    ]
+
+
+@pytest.mark.parametrize("algorithm", ["SHA-256", "MD5"])
+@pytest.mark.parametrize(("username", "password", "who"), [("201", "secret", SEAT), ("hq", "trunk", PBX)])
+def test_right_password(algorithm: str, username: str, password: str, who: Seat | Trunk) -> None:
+    """Seats and trunks, with either algorithm."""
+    assert Door().knock(username, password, algorithm=algorithm) == Authenticated(who)
+
+
+def test_credentials_in_proxy_authorization() -> None:
+    """Phones that take us for a proxy are understood."""
+    assert Door().knock(header="Proxy-Authorization") == Authenticated(SEAT)
+
+
+@pytest.mark.parametrize(
+    ("username", "password", "kind"),
+    [("201", "wrong", "wrong-password"), ("999", "secret", "unknown-user"), ("fixed", "x", "unknown-user")],
+)
+def test_unknown_user_and_wrong_password_look_alike(username: str, password: str, kind: str) -> None:
+    """Rule 7.4a: the same 401, header for header but for the nonce; the metric knows the difference."""
+    door = Door()
+    response = challenge_of(door.knock(username, password)).response
+    fresh = challenge_of(door.ask(register())).response
+    assert [name for name, _ in response.headers.items()] == [name for name, _ in fresh.headers.items()]
+    assert response.status == fresh.status == 401 and not is_stale(Challenge(response))
+    assert door.failed == [kind]
+
+
+def test_unknown_algorithm_is_as_no_credentials() -> None:
+    """T7.1: ignored, not counted."""
+    door = Door()
+    result = door.ask(
+        register(f'Digest username="201", realm="{REALM}", nonce="n", uri="u", response="r", algorithm=FOO')
+    )
+    assert isinstance(result, Challenge) and door.failed == []
+
+
+def test_downgrade_is_refused() -> None:
+    """T7.2: MD5 where only SHA-256 was offered is a 401, though the password is right."""
+    door = Door("SHA-256")
+    challenge = challenge_of(door.ask(register()))
+    offers = read_challenges(challenge.response.headers.get_all("www-authenticate"))
+    assert [c.algorithm for c in offers] == ["SHA-256"]
+    weak = type(offers[0])(REALM, offers[0].nonce, "MD5", ("auth",))
+    value = answer([weak], "REGISTER", "sip:edge.example", "201", "secret", "cnonce")
+    assert isinstance(door.ask(register(value)), Challenge)
+
+
+def test_replayed_request() -> None:
+    """Rule 7.5: the same nonce and count once only; the answer is a stale challenge, not a failure of the user."""
+    door = Door()
+    request = signed(challenge_of(door.ask(register())), "201", "secret")
+    assert isinstance(door.ask(request), Authenticated)
+    assert is_stale(door.ask(request))
+    assert door.failed == ["replay"]
+
+
+def test_old_nonce_is_stale() -> None:
+    """RFC 7616 section 3.3: the client tries again with the new nonce without asking its user."""
+    door = Door()
+    request = signed(challenge_of(door.ask(register())), "201", "secret")
+    door.now += 301
+    assert is_stale(door.ask(request))
+
+
+def test_nonce_of_another_peer() -> None:
+    """Rule 7.5: a nonce is bound to the address that it was given to."""
+    door = Door()
+    request = signed(challenge_of(door.ask(register())), "201", "secret")
+    assert is_stale(door.ask(request, THERE))
+
+
+def test_credentials_for_another_request() -> None:
+    """A digest made for another Request-URI does not open the door (replay against another target)."""
+    assert isinstance(Door().knock(uri="sip:elsewhere.example"), Challenge)
+
+
+def test_another_realm_is_not_ours() -> None:
+    """Credentials for somebody else are passed over."""
+    door = Door()
+    value = 'Digest username="201", realm="other", nonce="n", uri="u", response="r"'
+    assert isinstance(door.ask(register(value)), Challenge) and door.failed == []
+
+
+def test_broken_credentials() -> None:
+    """400 is owed."""
+    with pytest.raises(RemoteProtocolError):
+        Door().ask(register(f'Digest username="201", realm="{REALM}"'))
+
+
+class TestBans:
+    """Rule 7.4c."""
+
+    def test_guessing_bans_the_source(self) -> None:
+        """Five wrong passwords within a minute: the guard hears nothing of that source for 15 minutes."""
+        door = Door()
+        for i in range(5):
+            assert not door.is_banned()
+            door.knock(f"20{i}", "guess")
+        assert door.is_banned()
+        door.now += 899
+        assert door.is_banned()
+        door.now += 2
+        assert not door.is_banned()
+
+    def test_requests_without_credentials_count_for_nothing(self) -> None:
+        """A first REGISTER has none, and its source may be forged."""
+        door = Door()
+        for _ in range(100):
+            door.ask(register())
+        assert not door.is_banned() and door.failed == []
+
+    def test_forged_sources_cannot_be_banned(self) -> None:
+        """Without a nonce that the peer was given nothing is counted: its sender may be anybody."""
+        door = Door()
+        value = f'Digest username="201", realm="{REALM}", nonce="bm9uc2Vuc2U=", uri="sip:edge.example", response="r"'
+        for _ in range(100):
+            assert is_stale(door.ask(register(value)))
+        assert not door.is_banned() and set(door.failed) == {"stale"}
+
+    def test_office_with_registered_phones_is_not_banned_for_one_of_them(self) -> None:
+        """One device with a wrong password is refused alone; its neighbours go on."""
+        door = Door(registered=frozenset({"198.51.100.7"}))
+        for _ in range(5):
+            door.knock("202", "wrong")
+        assert not door.is_banned()
+        refused = door.knock("202", "wrong")
+        assert isinstance(refused, Refusal) and refused.status == 403
+        assert door.knock("201", "secret") == Authenticated(SEAT)
+
+    def test_guessing_one_user_from_many_places(self) -> None:
+        """The user's door is locked for strangers, not for the places where the user has been."""
+        door = Door()
+        assert isinstance(door.knock(), Authenticated)
+        for i in range(5):
+            door.knock("201", "guess", Flow("udp", HERE.local, Address(f"203.0.113.{i}", 5060)))
+        stranger = door.knock("201", "secret", THERE)
+        assert isinstance(stranger, Refusal) and stranger.status == 403
+        assert isinstance(door.knock(), Authenticated)
+        door.now += 901
+        assert isinstance(door.knock("201", "secret", THERE), Authenticated)
+
+    def test_pardon(self) -> None:
+        """An operator lifts what was counted."""
+        door = Door(registered=frozenset({"198.51.100.7"}))
+        for _ in range(5):
+            door.knock("201", "wrong")
+        assert isinstance(door.knock(), Refusal)
+        door.door.pardon("198.51.100.7", "201")
+        assert isinstance(door.knock(), Authenticated)
+
+
+@pytest.mark.parametrize("algorithms", [("SHA-1",), ("MD5", "foo")])
+def test_algorithms_that_are_not_stored(algorithms: tuple[str, ...]) -> None:
+    """A setting that cannot work is refused at the start, with what can."""
+    with pytest.raises(ValueError, match="SHA-256 and MD5"):
+        Door(*algorithms)
