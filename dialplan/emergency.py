@@ -1,4 +1,4 @@
-"""Emergency calls (rules M1 to M3; domain rule 2.6): matched exactly, sent bare, with the site's number, over any
+"""Emergency calls (rules M1 and M2; domain rule 2.6): matched exactly, sent bare, with the site's number, over any
 carrier, never withheld, counted, limited or barred. Nothing here refuses."""
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def plan(
     order = sorted(carriers_in_order(snapshot, pick), key=lambda c: c.name != home)
     targets = tuple(_target(carrier, digits, identity) for carrier in order)
     names = ", ".join(t.name for t in targets) or "none at all"
-    trace.add("M3", f"{digits} goes out bare, uncounted, over any carrier that works: {names}")
+    trace.add("M2", f"{digits} goes out bare, uncounted, over any carrier that works: {names}")
     return RoutePlan(Direction.EMERGENCY, targets, digits, account.id, billed, identity, trace=trace)
 
 
