@@ -6,7 +6,7 @@ import asyncio
 import random
 import socket
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 from edge.sip.flow import Address, Flow, Transport
 
@@ -67,8 +67,7 @@ class StreamConnection(asyncio.Protocol):
     # from the loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = transport = cast(asyncio.Transport, transport)  # uvloop's do not inherit from it
         peer, own = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
         if not peer or not own:  # it went away before we looked
             self.abort()
