@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from typing import cast
 
 from media.relay.port import RelayError
 
@@ -46,8 +47,8 @@ class CommandConnection(asyncio.Protocol):
         self._reason = "the relay closed the connection"
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's transports are no subclasses of asyncio's.
+        self._transport = cast(asyncio.Transport, transport)
 
     def ask(self, commands: bytes, wanted: int) -> asyncio.Future[list[str]]:
         """Send `wanted` complete commands; the future gives their replies, or RelayError. Raises RelayError."""
@@ -122,8 +123,8 @@ class EventConnection(asyncio.Protocol):
         self._rest = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's transports are no subclasses of asyncio's.
+        self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         lines = (self._rest + data).split(b"\n")

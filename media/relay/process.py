@@ -22,6 +22,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import cast
 
 from media.relay.rtpproxy_commands import PULSE
 
@@ -154,10 +155,9 @@ class _Events(asyncio.Protocol):
         self._transport: asyncio.WriteTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport)
-        self._transport = transport
-        self._clients.add(transport)
-        transport.write(self._greeting)
+        self._transport = cast(asyncio.WriteTransport, transport)
+        self._clients.add(self._transport)
+        self._transport.write(self._greeting)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._transport is not None:

@@ -46,6 +46,7 @@ class RtpIoSession:
         "_answered",
         "_deletion",
         "_gone",
+        "_holds",
         "_ipv6",
         "_media",
         "_on_media_timeout",
@@ -68,6 +69,7 @@ class RtpIoSession:
         self._shown: dict[Side, str] = {}
         self._ipv6: dict[Side, bool] = {}
         self._answered = False
+        self._holds = False
         self._gone = ""
         self._deletion: asyncio.Future[list[str]] | None = None
 
@@ -100,6 +102,7 @@ class RtpIoSession:
             asked.append((index, number))
         if asked:
             relay.hold(self)
+            self._holds = True
             self._supervised[origin] = asked[0][1]
             replies = await relay.ask(text.encode("ascii"), len(asked))
             address = self._read(replies, asked, ports)
@@ -185,8 +188,6 @@ class RtpIoSession:
         """Give the ports back; see `RelaySession.delete`."""
         if self._deletion is None:
             self._deletion = self._send_delete()
-        if not self._media:
-            return RelayStats()
         try:
             replies = await asyncio.shield(self._deletion)
             return _statistics(replies)
@@ -198,7 +199,7 @@ class RtpIoSession:
         self._relay.release(self)
         nothing: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
         nothing.set_result([])
-        if not self._media:
+        if not self._holds:
             return nothing
         text = ""
         for number in self._media:

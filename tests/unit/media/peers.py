@@ -63,8 +63,15 @@ class Peer:
         self.socket.sendto(data, to)
 
     async def receive(self, limit: float = DEADLINE) -> tuple[bytes, tuple[str, int]]:
+        # `sock_recvfrom` is not there on every loop.
         loop = asyncio.get_running_loop()
-        data, source = await asyncio.wait_for(loop.sock_recvfrom(self.socket, 2048), limit)
+        readable = asyncio.Event()
+        loop.add_reader(self.socket, readable.set)
+        try:
+            await asyncio.wait_for(readable.wait(), limit)
+        finally:
+            loop.remove_reader(self.socket)
+        data, source = self.socket.recvfrom(2048)
         return data, source[:2]
 
     def nothing_waits(self) -> bool:

@@ -11,12 +11,13 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from media.relay.child import RelayChild
 from media.relay.port import MediaRelay, RelayError, RelaySession, RelayStats, UnusableSdp
 from media.relay.process import Bind, RelayOptions
 from media.relay.rtpio import RtpIoRelay
-from tests.unit.media.conftest import RelayUnderTest
+from tests.unit.media.conftest import RelayUnderTest, none_left
 from tests.unit.media.peers import DEADLINE, Peer, Told, rtp
 
 pytestmark = pytest.mark.adapter
@@ -294,7 +295,7 @@ async def test_delete_twice_gives_the_ports_back_once(relay: RtpIoRelay, peer: M
     await talk(a, b, to_b, to_a)
     first, second = await asyncio.gather(session.delete(), session.delete())
     assert first == second == await session.delete() and first.from_a == 1
-    assert await relay.media_in_relay() == 0
+    assert await none_left(relay) == 0
     with pytest.raises(RelayError, match="released"):
         await session.forward(a.sdp(), "a", "b1")
 
@@ -306,7 +307,7 @@ async def test_delete_during_an_offer_leaves_nothing(relay: RtpIoRelay, peer: Ma
     await asyncio.sleep(0)
     await session.delete()
     await offer
-    assert await relay.media_in_relay() == 0 and relay.sessions == 0
+    assert await none_left(relay) == 0 and relay.sessions == 0
 
 
 async def test_an_offer_given_up_leaves_nothing(relay: RtpIoRelay, peer: MakePeer) -> None:
@@ -317,7 +318,7 @@ async def test_an_offer_given_up_leaves_nothing(relay: RtpIoRelay, peer: MakePee
     offer.cancel()
     assert await relay.media_in_relay() == 1
     await session.delete()
-    assert await relay.media_in_relay() == 0
+    assert await none_left(relay) == 0
 
 
 async def test_two_hundred_calls_at_once(relay: RtpIoRelay, relay_process: RelayUnderTest, peer: MakePeer) -> None:
@@ -446,7 +447,7 @@ async def test_a_silent_call_is_told_once(impatient: RtpIoRelay, peer: MakePeer)
     await dead.delete()
     await on_hold.delete()
     await ringing.delete()
-    assert await impatient.media_in_relay() == 0
+    assert await none_left(impatient) == 0
 
 
 async def test_an_early_dialog_has_the_longer_time(impatient: RtpIoRelay, peer: MakePeer) -> None:
@@ -515,6 +516,26 @@ async def test_a_killed_engine_is_noticed_and_started_again(tmp_path: Path, peer
     await session.delete()
     await relay.stop()
     assert child.pid is None
+    assert os.listdir(tmp_path) == []
+
+
+def test_on_the_loop_of_the_daemon(tmp_path: Path) -> None:
+    """The same on uvloop, which has transports and subprocesses of its own."""
+
+    async def calls() -> RelayStats:
+        relay = RtpIoRelay(child=RelayChild(child_options(tmp_path)))
+        await relay.start()
+        a, b = Peer(), Peer()
+        session = relay.session("uv", nobody)
+        to_b, to_a = await connect(session, a, b)
+        await talk(a, b, to_b, to_a)
+        stats = await session.delete()
+        await relay.stop()
+        a.close()
+        b.close()
+        return stats
+
+    assert uvloop.run(calls()) == RelayStats(1, 1, 1, 1)
     assert os.listdir(tmp_path) == []
 
 
