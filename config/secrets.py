@@ -1,4 +1,4 @@
-"""Secrets at rest: what we must send ourselves (carriers' passwords) or apply (PDF passwords) is sealed in the database.
+"""Secrets at rest: what we must send (carriers' passwords) or apply (PDF passwords) is sealed in the database.
 
 Sealed with Fernet (AES-128-CBC and HMAC-SHA256), key from the environment or a file. Several keys are allowed, the
 newest first: all open, the first seals.
@@ -38,12 +38,20 @@ class SecretBox:
 
     def seal(self, secret: str) -> str:
         """The secret as it is stored; differs each time."""
-        return self._fernet.encrypt(secret.encode()).decode("ascii")
+        return self.seal_bytes(secret.encode()).decode("ascii")
+
+    def seal_bytes(self, data: bytes) -> bytes:
+        """Bytes as one line without its end."""
+        return self._fernet.encrypt(data)
 
     def open(self, sealed: str) -> str:
         """The secret in clear. Raises SecretError."""
+        return self.open_bytes(sealed.encode("ascii", "replace")).decode()
+
+    def open_bytes(self, sealed: bytes) -> bytes:
+        """What `seal_bytes` was given. Raises SecretError."""
         try:
-            return self._fernet.decrypt(sealed.encode("ascii", "replace")).decode()
+            return self._fernet.decrypt(sealed)
         except InvalidToken:
             raise SecretError(
                 "a sealed secret cannot be opened: all edges of a database need the same secret_key (or the same "
