@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import NamedTuple
 
-import asyncpg
+from config.tables.write_behind import Acquire
 
 
 class CarrierStateRow(NamedTuple):
@@ -36,16 +36,16 @@ _INSERT = (
 class CarrierStatesTable:
     """The rows of one edge."""
 
-    def __init__(self, pool: Callable[[], asyncpg.Pool], edge: str) -> None:
-        """`pool` gives the connection pool, or raises what an absent database raises."""
-        self._pool = pool
+    def __init__(self, acquire: Acquire, edge: str) -> None:
+        """`acquire`: a pool's. Methods raise what asyncpg raises."""
+        self._acquire = acquire
         self._edge = edge
 
     async def save(self, changes: Mapping[str, CarrierStateRow | None]) -> None:
-        """Store these states; None removes a carrier's. In one transaction. Raises the errors of asyncpg."""
+        """Store these states; None removes a carrier's. In one transaction."""
         gone = [name for name, row in changes.items() if row is None]
         rows = [(*row, self._edge) for row in changes.values() if row is not None]
-        async with self._pool().acquire() as connection, connection.transaction():
+        async with self._acquire() as connection, connection.transaction():
             if gone:
                 await connection.execute(
                     "DELETE FROM sip_edge.carrier_states WHERE edge = $1 AND carrier = ANY($2)", self._edge, gone
@@ -55,5 +55,5 @@ class CarrierStatesTable:
 
     async def clear(self) -> None:
         """Forget all states of this edge, at its start: what they said ended with its last run."""
-        async with self._pool().acquire() as connection:
+        async with self._acquire() as connection:
             await connection.execute("DELETE FROM sip_edge.carrier_states WHERE edge = $1", self._edge)

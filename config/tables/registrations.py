@@ -5,11 +5,11 @@ Each edge owns its rows (`edge`): the flow of a binding ends in the process that
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import NamedTuple
 
-import asyncpg
+from config.tables.write_behind import Acquire
 
 AorKey = tuple[str, str]
 """`seat` or `trunk`, and the username."""
@@ -56,22 +56,22 @@ _LOAD = f"SELECT {_COLUMNS} FROM sip_edge.registrations WHERE edge = $1 AND expi
 class RegistrationsTable:
     """The rows of one edge."""
 
-    def __init__(self, pool: Callable[[], asyncpg.Pool], edge: str) -> None:
-        """`pool` gives the connection pool, or raises what an absent database raises."""
-        self._pool = pool
+    def __init__(self, acquire: Acquire, edge: str) -> None:
+        """`acquire`: a pool's. Methods raise what asyncpg raises."""
+        self._acquire = acquire
         self._edge = edge
 
     async def load(self, now: datetime) -> list[RegistrationRow]:
-        """This edge's bindings that still hold at `now`. Raises the errors of asyncpg."""
-        async with self._pool().acquire() as connection:
+        """This edge's bindings that still hold at `now`."""
+        async with self._acquire() as connection:
             rows = await connection.fetch(_LOAD, self._edge, now)
         return [RegistrationRow(*row.values()) for row in rows]
 
     async def save(self, changes: Mapping[AorKey, list[RegistrationRow]]) -> None:
-        """Replace all rows of these AORs, in one transaction. Raises the errors of asyncpg."""
+        """Replace all rows of these AORs, in one transaction."""
         # A device may keep two flows with one contact (RFC 5626); the newest row stands for it here.
         rows = {row[:3]: row for rows in changes.values() for row in sorted(rows, key=lambda r: r.registered_at)}
-        async with self._pool().acquire() as connection, connection.transaction():
+        async with self._acquire() as connection, connection.transaction():
             await connection.execute(_DELETE, self._edge, [k for k, _ in changes], [a for _, a in changes])
             if rows:
                 await connection.executemany(_INSERT, [(*row, self._edge) for row in rows.values()])

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Generic, TypeVar
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
 import asyncpg
 
+if TYPE_CHECKING:
+    from asyncpg import Record
+    from asyncpg.connection import Connection
+    from asyncpg.pool import PoolConnectionProxy
+
+    AnyConnection: TypeAlias = "Connection[Record] | PoolConnectionProxy[Record]"
+
 K = TypeVar("K")
 V = TypeVar("V")
+
+Acquire: TypeAlias = "Callable[[], AbstractAsyncContextManager[AnyConnection]]"
+"""Gives a connection for a while; a pool's `acquire`."""
 
 DATABASE_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
 """What an absent or unwilling database raises."""
