@@ -121,7 +121,9 @@ PAIRS = [
     ("uac_refused", "uas_ring_and_reject", {"status": 603}),
     ("uac_cancel_after_180", "uas_ringing_forever", {}),
     ("uac_basic", "uas_183_early_media", {"early_ms": 100}),
-    ("uac_late_offer", "uas_answer", {}),
+    ("uac_late_offer", "uas_late_offer", {}),
+    ("uac_reinvite_hold", "uas_hold", {"talk_ms": 100, "hold_ms": 100}),
+    ("uac_answers_reinvite", "uas_reinvite", {"talk_ms": 100}),
     ("uac_until_bye", "uas_bye", {"headers": ["P-Asserted-Identity: <sip:+49228@x>", "Privacy: id"]}),
 ]
 

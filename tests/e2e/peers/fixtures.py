@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -30,13 +31,14 @@ _failed = pytest.StashKey[bool]()
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     if report.failed:
-        item.stash[_failed] = True
+        for node in item.listchain():
+            node.stash[_failed] = True
     return report
 
 
-@pytest.fixture
-def folder(request: pytest.FixtureRequest) -> Iterator[Path]:
-    """A folder for everything that the test's peers write; kept under tests/_artifacts when the test failed."""
+@contextmanager
+def artifacts(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A folder of the requesting test or module under tests/_artifacts, removed unless something failed in it."""
     name = re.sub(r"[^A-Za-z0-9_.-]+", "_", request.node.nodeid.removeprefix("tests/")).strip("_")
     path = ARTIFACTS / name
     shutil.rmtree(path, ignore_errors=True)
@@ -44,6 +46,13 @@ def folder(request: pytest.FixtureRequest) -> Iterator[Path]:
     yield path
     if not request.node.stash.get(_failed, False):
         shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def folder(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A folder for everything that the test's peers write; kept under tests/_artifacts when the test failed."""
+    with artifacts(request) as path:
+        yield path
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,8 @@ class Kamailio:
 
     `passwords`: digest user to password. `numbers`: called number to the account whose registered contact gets it;
     such calls need no digest (they come from the network). `callees`: number to SIP URI, where calls of registered
-    customers go; what is in neither table is looked up among the registered users.
+    customers go; what is in neither table is looked up among the registered users, and what is not found there either
+    goes to the SIP URI `network`, if there is one.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class Kamailio:
         realm: str = "",
         numbers: Mapping[str, str] | None = None,
         callees: Mapping[str, str] | None = None,
+        network: str = "",
         certificate: Certificate | None = None,
         algorithm: str = "MD5",
         min_expires: int = 0,
@@ -66,6 +68,7 @@ class Kamailio:
             *(f'    $sht(callees=>{number}) = "{uri}";' for number, uri in (callees or {}).items()),
         ]
         values = {
+            "NETWORK": f'$du = "{network}";' if network else 'sl_send_reply("404", "Not Found");\n        exit;',
             "ENABLE_TLS": "yes" if certificate else "no",
             "LISTEN": "\n".join(listen),
             "DOMAIN": domain,

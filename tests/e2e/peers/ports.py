@@ -6,7 +6,7 @@ import os
 import socket
 import threading
 
-_WINDOW = os.environ.get("SIP_EDGE_TEST_PORTS", "26000-27999")
+_WINDOW = os.environ.get("PEER_PORTS", "26000-27999")
 _LOW, _HIGH = (int(part) for part in _WINDOW.split("-"))
 _lock = threading.Lock()
 # Two runs on one machine begin at different places of the window.
@@ -31,7 +31,7 @@ def take_ports(count: int) -> int:
                 _next = first + count
                 return first
             _next = first + 2
-    raise RuntimeError(f"no {count} free ports in {_WINDOW}; set SIP_EDGE_TEST_PORTS to another window")
+    raise RuntimeError(f"no {count} free ports in {_WINDOW}; set PEER_PORTS to another window")
 
 
 def _is_free(port: int) -> bool:

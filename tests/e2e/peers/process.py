@@ -90,6 +90,8 @@ class PeerProcess:
         self.name = name
         self.output = Output(name, log)
         self._stop_signal = stop_signal
+        self.left_children = False
+        """Once stopped: did it end and leave processes behind that it had started?"""
         self.process = subprocess.Popen(
             command,
             cwd=cwd,
@@ -134,6 +136,8 @@ class PeerProcess:
                 self.process.wait(timeout)
             except subprocess.TimeoutExpired:
                 pass
+        if not self.running:
+            self.left_children = _group_lives(self.process.pid)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
         status = self.process.wait(5)
@@ -145,6 +149,14 @@ class PeerProcess:
             self.process.stdout.close()
         self.output.close()
         return status
+
+
+def _group_lives(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
 
 
 def poll(ready: Callable[[], bool], what: str, timeout: float = 10.0) -> None:
