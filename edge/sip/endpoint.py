@@ -117,12 +117,13 @@ class Endpoint:
         self._set_via(request, flow, sent_by)
         self._layer.outgoing.append(Outgoing(request.to_bytes(), flow))
 
-    def cancel(self, tx: TransactionId, now: float) -> None:
+    def cancel(self, tx: TransactionId, now: float, reason: str | None = None) -> None:
         """Give up an INVITE: CANCEL leaves once a provisional response came (RFC 3261 section 9.1).
 
-        A final response or TransactionTimedOut follows, and it may be a 2xx. Too late: nothing happens.
+        A final response or TransactionTimedOut follows, and it may be a 2xx. Too late: nothing happens. `reason` is the
+        value of its Reason field (RFC 3326), such as `SIP;cause=200;text="Call completed elsewhere"`.
         """
-        self._layer.cancel(tx, now)
+        self._layer.cancel(tx, reason, now)
 
     def respond(self, tx: TransactionId, response: Response, now: float) -> None:
         """Answer a request; again with the same 2xx to repeat it (RFC 3261 section 13.3.1.4).
@@ -141,10 +142,6 @@ class Endpoint:
         if found is None:
             raise LocalProtocolError("the transaction is over")
         return self._layer.local_tag(found)
-
-    def send_stateless(self, data: bytes, flow: Flow) -> None:
-        """Hand bytes to a flow past all transactions (a keep-alive)."""
-        self._layer.outgoing.append(Outgoing(data, flow))
 
     # to the shell
 

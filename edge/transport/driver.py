@@ -94,7 +94,7 @@ class Driver:
         # numbers go on from the clock, so that a connection of an earlier run is never taken for one of this run
         self._last_number = int(clock.utcnow().timestamp()) << 20
         self._connections: dict[int, StreamConnection] = {}
-        self._per_host: dict[str, int] = {}
+        self._per_source: dict[str, int] = {}
         self._ours: dict[tuple[Transport, Address, str], StreamConnection] = {}
         self._connecting: dict[tuple[Transport, Address, str], asyncio.Task[StreamConnection]] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -151,6 +151,8 @@ class Driver:
             except TimeoutError:
                 for connection in list(self._connections.values()):
                     connection.abort()
+                await self._all_closed.wait()
+        self._loop = None  # nothing is armed or scheduled any more
         for udp in self._udp.values():
             udp.close()
         self._udp.clear()
@@ -235,9 +237,9 @@ class Driver:
         self._endpoint.send_ack(request, flow, self.sent_by(flow), self._clock.now())
         self._called()
 
-    def cancel(self, tx: TransactionId) -> None:
+    def cancel(self, tx: TransactionId, reason: str | None = None) -> None:
         """See `Endpoint.cancel`."""
-        self._endpoint.cancel(tx, self._clock.now())
+        self._endpoint.cancel(tx, self._clock.now(), reason)
         self._called()
 
     def respond(self, tx: TransactionId, response: Response) -> None:
@@ -387,13 +389,16 @@ class Driver:
         if len(self._connections) >= self.limits.connections or self._all_closed is not None:
             return False
         flow = connection.flow
-        host = flow.remote.host
-        if connection.listener is not None and self._guard is not None:
-            already = self._per_host.get(host, 0)
-            if self._guard.admit_connection(host, already, self._clock.now()) is not Verdict.PASS:
-                return False
+        source = self._source(connection)
+        already = self._per_source.get(source, 0)
+        if (
+            connection.listener is not None
+            and self._guard is not None
+            and self._guard.admit_connection(flow.remote.host, already, self._clock.now()) is not Verdict.PASS
+        ):
+            return False
         self._connections[connection.number] = connection
-        self._per_host[host] = self._per_host.get(host, 0) + 1
+        self._per_source[source] = already + 1
         self._endpoint.connection_made(flow, connection.listener is None)
         return True
 
@@ -412,10 +417,10 @@ class Driver:
     def connection_lost(self, connection: StreamConnection) -> None:
         """A connection is gone (`StreamUser`)."""
         del self._connections[connection.number]
-        host = connection.flow.remote.host
-        self._per_host[host] -= 1
-        if not self._per_host[host]:
-            del self._per_host[host]
+        source = self._source(connection)
+        self._per_source[source] -= 1
+        if not self._per_source[source]:
+            del self._per_source[source]
         for key, ours in self._ours.items():
             if ours is connection:
                 del self._ours[key]
@@ -424,6 +429,10 @@ class Driver:
         self._pump()
         if self._all_closed is not None and not self._connections:
             self._all_closed.set()
+
+    def _source(self, connection: StreamConnection) -> str:
+        host = connection.flow.remote.host
+        return host if self._guard is None else self._guard.source_of(host)
 
     def _connection(self, transport: Transport, listener: Address | None) -> StreamConnection:
         self._last_number += 1

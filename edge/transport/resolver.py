@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -80,8 +81,8 @@ class CaresDns:
         """See `Dns`."""
         try:
             if kind in ("A", "AAAA"):  # getaddrinfo also knows /etc/hosts
-                family = 10 if kind == "AAAA" else 2
-                found = await self._resolver.getaddrinfo(name, family=family)  # type: ignore[arg-type]
+                family = socket.AF_INET6 if kind == "AAAA" else socket.AF_INET
+                found = await self._resolver.getaddrinfo(name, family=family)
                 nodes = [(_text(node.addr[0]), node.ttl) for node in found.nodes]
                 return Answer(
                     tuple(Record(host) for host in dict.fromkeys(h for h, _ in nodes)), _least(t for _, t in nodes)

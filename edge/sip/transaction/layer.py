@@ -32,6 +32,7 @@ class Transaction:
     """
 
     __slots__ = (
+        "cancel_reason",
         "data",
         "flow",
         "id",
@@ -62,6 +63,7 @@ class Transaction:
         self.source = source
         """Where the request of a server transaction came from; None for clients."""
         self.internal = False
+        self.cancel_reason: str | None = None
         self.data: bytes | None = None
         self.interval = 0.0
         self.retransmit: Timer[Transaction, Input] | None = None
@@ -123,10 +125,11 @@ class TransactionLayer:
         self._step(tx, kind_of(response.status), response, now)
         return True
 
-    def cancel(self, id: TransactionId, now: float) -> None:
-        """Cancel an INVITE (section 9.1); too late or not an INVITE: nothing happens."""
+    def cancel(self, id: TransactionId, reason: str | None, now: float) -> None:
+        """Cancel an INVITE (section 9.1), `reason` as Reason; too late or not an INVITE: nothing happens."""
         tx = self._by_id.get(id)
         if tx is not None:
+            tx.cancel_reason = reason
             self._step(tx, Input.CANCEL, None, now)
 
     def connection_lost(self, flow: Flow, now: float) -> None:
@@ -346,8 +349,10 @@ class TransactionLayer:
     def _send_cancel(self, tx: Transaction, message: Message | None, now: float) -> None:
         assert tx.request is not None
         branch = tx.key.partition(" ")[0]
-        if client_key(branch, "CANCEL") not in self._clients:
-            self.start_client(cancel_for(tx.request), branch, tx.flow, now).internal = True
+        cancel = cancel_for(tx.request)
+        if tx.cancel_reason is not None:
+            cancel.headers.add("Reason", tx.cancel_reason)
+        self.start_client(cancel, branch, tx.flow, now).internal = True
 
     def _send_trying(self, tx: Transaction, message: Message | None, now: float) -> None:
         assert tx.request is not None
@@ -372,4 +377,3 @@ class TransactionLayer:
     def _transport_failed(self, tx: Transaction, message: Message | None, now: float) -> None:
         if not tx.internal:
             self.events.append(TransportFailed(tx.id))
-

@@ -227,7 +227,7 @@ def test_other_requests_are_not_merged(differs: dict[str, str]) -> None:
     """8.2.2.2: a retry after a challenge has another CSeq, another call another Call-ID."""
     end = endpoint()
     new_request(end, incoming())
-    end.receive_datagram(incoming(via="SIP/2.0/UDP 198.51.100.7:5062;branch=z9hG4bK2", **differs), UDP, 0.1)  # type: ignore[arg-type]
+    end.receive_datagram(incoming(via="SIP/2.0/UDP 198.51.100.7:5062;branch=z9hG4bK2", **differs), UDP, 0.1)
     assert isinstance(one(end), RequestReceived)
 
 
@@ -519,9 +519,10 @@ def test_cancel_has_the_via_of_its_invite() -> None:
     tx = end.send_request(ours("INVITE"), UDP, "192.0.2.1:5060", 0.0)
     (invite,) = end.outgoing()
     end.receive_datagram(reply(invite, 180), UDP, 0.1)
-    end.cancel(tx, 0.2)
+    end.cancel(tx, 0.2, "SIP;cause=200")
     end.cancel(tx, 0.3)
     (cancel,) = end.outgoing()
+    assert header(cancel, "reason") == "SIP;cause=200", "RFC 3326: a phone rung in vain learns that another answered"
     for key in ("via", "call-id", "from", "to"):
         assert header(cancel, key) == header(invite, key)
     assert header(cancel, "cseq") == "1 CANCEL"

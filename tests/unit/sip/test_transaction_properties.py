@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import pytest
 from hypothesis import settings
@@ -122,7 +122,7 @@ MACHINES = [("INVITE", True), ("OPTIONS", True), ("INVITE", False), ("OPTIONS", 
 )
 def test_any_order(kind: str, is_client: bool) -> None:
     """Section 17: terminates once, sends nothing after that, a live state has a deadline, one outcome is told."""
-    machine = type("AnyOrder", (AnyOrder,), {"method": kind, "client": is_client})
+    machine = cast(type[AnyOrder], type("AnyOrder", (AnyOrder,), {"method": kind, "client": is_client}))
     case = machine.TestCase
     case.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
     case().runTest()

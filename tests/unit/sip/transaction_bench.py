@@ -110,7 +110,7 @@ class Bench:
         elif what is Input.ACK:
             self.layer.receive_known(request("ACK", SERVER), self.key, self.now)
         elif what is Input.CANCEL:
-            self.layer.cancel(self.id, self.now)
+            self.layer.cancel(self.id, None, self.now)
         elif what is Input.IGNORE:
             self.layer.ignore(self.id, self.now)
         elif what is Input.TRANSPORT_ERROR:

@@ -59,7 +59,6 @@ class Node:
     events: list[Event] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     script: Callable[[Event], None] | None = None
-    _heard: asyncio.Condition = field(default_factory=asyncio.Condition)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def on_event(self, event: Event) -> None:

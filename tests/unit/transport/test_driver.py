@@ -299,7 +299,7 @@ async def test_tls_server_name_is_sent() -> None:
     async with node("tls") as b, node("tls") as a:
         names: list[str | None] = []
         assert b.driver._tls_server is not None
-        b.driver._tls_server.sni_callback = lambda sock, name, context: names.append(name)  # type: ignore[assignment]
+        b.driver._tls_server.sni_callback = lambda sock, name, context: names.append(name)
         await a.driver.flow_to(b.hop())
         assert names == ["edge.example"]
 
