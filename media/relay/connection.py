@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from time import monotonic
 from typing import cast
 
 from media.relay.port import RelayError
@@ -55,7 +56,7 @@ class CommandConnection(asyncio.Protocol):
         transport = self._transport
         if transport is None:
             raise RelayError(f"the media relay is away: {self._reason}")
-        now = self._loop.time()
+        now = monotonic()
         done: asyncio.Future[list[str]] = self._loop.create_future()
         self._batches.append(_Batch(wanted, now, done))
         if self._timer is None:
@@ -75,14 +76,14 @@ class CommandConnection(asyncio.Protocol):
             if len(batch.replies) == batch.wanted:
                 self._batches.popleft()
                 if self._observe is not None:
-                    self._observe(self._loop.time() - batch.sent)
+                    self._observe(monotonic() - batch.sent)
                 if not batch.done.done():
                     batch.done.set_result(batch.replies)
 
     def _check(self) -> None:
         self._timer = None
         if self._batches:
-            left = self._batches[0].sent + self._limit - self._loop.time()
+            left = self._batches[0].sent + self._limit - monotonic()
             if left <= 0:
                 self._fail(f"the relay did not answer within {self._limit:g} s")
             else:

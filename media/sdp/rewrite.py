@@ -109,7 +109,8 @@ def rewrite(sdp: Sdp, ports: Sequence[int], address: str) -> str:
     for line in sdp.session:
         kind = line[:2]
         if kind == "a=":
-            if _passes(line, keep_keys):
+            # a=rtcp belongs to a medium (RFC 3605); a stray one would show the peer's address.
+            if _passes(line, keep_keys) and not line.startswith("a=rtcp:"):
                 out.append(line)
         elif kind == "c=":
             out.append(nowhere if _unspecified(sdp.connection) else connection)

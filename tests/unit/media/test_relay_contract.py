@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import signal
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from pathlib import Path
@@ -517,6 +518,62 @@ async def test_a_killed_engine_is_noticed_and_started_again(tmp_path: Path, peer
     await relay.stop()
     assert child.pid is None
     assert os.listdir(tmp_path) == []
+
+
+async def test_sigterm_with_calls_up(start_relay: StartRelay, peer: MakePeer) -> None:
+    """The relay ends at once and cleanly, calls or no calls, and its clients know."""
+    process = start_relay("--ports", "23950-23999")
+    relay = RtpIoRelay(process.path)
+    await relay.start()
+    a, b = peer(), peer()
+    lost = asyncio.Event()
+    session = relay.session("cut", lost.set)
+    to_b, to_a = await connect(session, a, b)
+    await talk(a, b, to_b, to_a)
+    process.process.terminate()
+    await asyncio.wait_for(lost.wait(), DEADLINE)
+    assert await asyncio.to_thread(process.process.wait, DEADLINE) == 0
+    await relay.stop()
+
+
+async def test_a_child_does_not_outlive_its_parent(tmp_path: Path) -> None:
+    """The signalling process is killed: no relay of its own is left behind, nor a socket."""
+    program = (
+        "import asyncio, sys\n"
+        "from media.relay.child import RelayChild\n"
+        "from media.relay.process import Bind, RelayOptions\n"
+        "async def main():\n"
+        "    child = RelayChild(RelayOptions(sys.argv[1], (Bind('127.0.0.1'),), (23950, 23999)))\n"
+        "    await child.start()\n"
+        "    print(child.pid, flush=True)\n"
+        "    await asyncio.Event().wait()\n"
+        "asyncio.run(main())\n"
+    )
+    parent = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, str(tmp_path / "s"), stdout=asyncio.subprocess.PIPE
+    )
+    assert parent.stdout is not None
+    words: list[bytes] = []
+    while not words or not words[0].isdigit():
+        words = (await asyncio.wait_for(parent.stdout.readline(), DEADLINE)).split()
+    pid = int(words[0])
+    parent.kill()
+    await parent.communicate()
+    for _ in range(250):
+        if not alive(pid):
+            break
+        await asyncio.sleep(0.02)
+    assert not alive(pid)
+    assert os.listdir(tmp_path) == []
+
+
+def alive(pid: int) -> bool:
+    """Whether the process runs; one that is only waited for does not."""
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def test_on_the_loop_of_the_daemon(tmp_path: Path) -> None:
