@@ -43,6 +43,7 @@ class Transaction:
         "local_tag",
         "merge",
         "method",
+        "reason",
         "request",
         "retransmit",
         "source",
@@ -63,6 +64,8 @@ class Transaction:
         self.source = source
         """Where the request of a server transaction came from; None for clients."""
         self.internal = False
+        self.reason: str | None = None
+        """Reason value for the CANCEL that may have to be sent (RFC 3326)."""
         self.cancel_reason: str | None = None
         self.data: bytes | None = None
         self.interval = 0.0
@@ -129,7 +132,7 @@ class TransactionLayer:
         """Cancel an INVITE (section 9.1), `reason` as Reason; too late or not an INVITE: nothing happens."""
         tx = self._by_id.get(id)
         if tx is not None:
-            tx.cancel_reason = reason
+            tx.cancel_reason = tx.cancel_reason or reason
             self._step(tx, Input.CANCEL, None, now)
 
     def connection_lost(self, flow: Flow, now: float) -> None:
