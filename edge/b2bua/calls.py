@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from edge.b2bua.leg import Leg
@@ -22,6 +23,8 @@ class Calls:
         self._calls: dict[str, CallRunner] = {}
         self._legs: dict[str, Leg] = {}
         self._finished: deque[tuple[float, tuple[str, ...]]] = deque()
+        self.on_empty: Callable[[], None] = lambda: None
+        """Called whenever the last live call has ended."""
 
     def add(self, runner: CallRunner) -> None:
         """A call begins."""
@@ -38,6 +41,8 @@ class Calls:
         while self._finished[0][0] <= now:
             for tag in self._finished.popleft()[1]:
                 self._legs.pop(tag, None)
+        if not self._calls:
+            self.on_empty()
 
     def leg(self, request: Request) -> Leg | None:
         """The leg of an in-dialog request: by our tag, and the Call-ID must fit."""

@@ -20,7 +20,7 @@ def build_invite(
 ) -> Request:
     """An INVITE without Via, tags, Call-ID, CSeq, Contact and body, which the leg puts in.
 
-    `identity` are the header fields that the identity profile wrote. Max-Forwards is the A-leg's less one (section 16.6).
+    `identity` are the header fields that the identity profile wrote. Max-Forwards is the A-leg's less one.
     """
     hops = a_invite.integer("max-forwards")
     headers = Headers.of_raw([("route", "Route", r) for r in routes])

@@ -1,7 +1,7 @@
 """One live call: executes what the reducer wants and posts what comes of it back (docs/calls.md).
 
-The only caller of `Call.on_event` and the only executor of its actions. Events go through a mailbox, so that the reducer
-never runs inside itself, whatever a leg or the relay does synchronously.
+The only caller of `Call.on_event` and the only executor of its actions. Events go through a mailbox, so that the
+reducer never runs inside itself, whatever a leg or the relay does synchronously.
 """
 
 from __future__ import annotations
@@ -131,8 +131,14 @@ class CallRunner:
         return self._call.phase.value
 
     @property
-    def answered(self) -> bool:
-        return self._call.answered_at is not None
+    def answered_at(self) -> float | None:
+        """When the call was answered, on the driver's clock."""
+        return self._call.answered_at
+
+    @property
+    def winner_call_id(self) -> str | None:
+        """Call-ID of the B-leg that answered."""
+        return self._winner_sip
 
     def post(self, _leg: LegId, event: CallEvent) -> None:
         """Something happened on a leg."""

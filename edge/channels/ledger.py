@@ -74,7 +74,7 @@ class Ledger:
         return self._used.get((level, key, direction), 0)
 
     def by_level(self) -> dict[str, int]:
-        """Channels in use, summed by level, for the metric (a call counts once where a level has several directions)."""
+        """Channels in use, summed by level, for the metric; a call counts once per level."""
         out: dict[str, int] = {}
         for (level, _, direction), units in self._used.items():
             if direction != "total":

@@ -19,3 +19,7 @@ class LocalChannels:
     def release(self, call_id: str) -> None:
         """Give back all that this call took."""
         self.ledger.release(call_id)
+
+    def by_level(self) -> dict[str, int]:
+        """Channels in use by level, for the metric."""
+        return self.ledger.by_level()

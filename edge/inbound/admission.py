@@ -43,7 +43,6 @@ class Admission:
         """A new INVITE outside of a dialog."""
         engine = self._engine
         call_id = engine.new_call_id()
-        engine.tap.link(call_id, request.call_id)
         answer = _not_understood(request)
         if answer is not None:
             return self._answer(tx, request, *answer)
@@ -56,6 +55,8 @@ class Admission:
             return
         if isinstance(who, Refusal):
             return refuse(engine, tx, request, flow, who, None, call_id)
+        # not before: a challenged INVITE comes again under the same Call-ID
+        engine.tap.link(call_id, request.call_id)
         engine.port.respond(tx, response_to(request, 100))
         try:
             attempt = read_attempt(request, who.source, engine.draw())

@@ -14,7 +14,9 @@ _ANONYMOUS_HOST = "anonymous.invalid"
 
 
 def read_attempt(request: Request, source: Source, pick: float) -> CallAttempt:
-    """The attempt that this INVITE is; `pick` (0 <= pick < 1) is its draw among carriers. Raises RemoteProtocolError(400, 416) for URIs that cannot be read."""
+    """The attempt that this INVITE is; `pick` (0 <= pick < 1) is its draw among carriers.
+
+    Raises RemoteProtocolError(400, 416) for URIs that cannot be read."""
     called: list[Called] = []
     if "p-called-party-id" in request.headers:
         for address in _addresses(request, "p-called-party-id")[:1]:

@@ -1,9 +1,9 @@
-"""A carrier on loopback for first calls and demonstrations: it challenges, echoes, calls in, and misbehaves on request."""
+"""A carrier on loopback for first calls: it challenges, echoes, calls in, and misbehaves on request."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -142,14 +142,13 @@ class CarrierSim(Station):
                 "nobody is registered with the simulator: is the edge running, and its carrier set up?"
             )
         contact, flow = self.registered
-        host = f"{self.host}"
         invite = Request(
             "INVITE",
             contact,
             Headers(
                 [
                     ("Max-Forwards", "70"),
-                    ("From", str(NameAddr(Uri("sip", encode_user(caller), host)))),
+                    ("From", str(NameAddr(Uri("sip", encode_user(caller), self.host)))),
                     ("To", f"<sip:{encode_user(number)}@{self.login.realm};user=phone>"),
                     ("P-Called-Party-ID", f"<sip:{encode_user(number)}@{self.login.realm};user=phone>"),
                     ("P-Asserted-Identity", f"<sip:{encode_user(caller)}@{self.login.realm};user=phone>"),
@@ -171,18 +170,6 @@ class CarrierSim(Station):
         return (
             f"{number} answered; {talk.sound.received} RTP packets echoed; {'the far side' if ended else 'we'} hung up"
         )
-
-    def ring(self, talk: Conversation) -> None:
-        """180."""
-        if hasattr(talk.leg, "progress"):
-            talk.leg.progress(180, None)
-
-    def early(self, talk: Conversation) -> None:
-        """183 with sound."""
-        from edge.simulator.sound import describe
-
-        if hasattr(talk.leg, "progress"):
-            talk.leg.progress(183, describe(self.host, talk.sound.port, 1))
 
     def _authenticated(self, tx: TransactionId, request: Request, flow: Flow, status: int) -> bool:
         field, ask = (
@@ -206,8 +193,8 @@ class CarrierSim(Station):
         self.port.respond(tx, response)
         return False
 
-    def _start(self, coroutine: object) -> None:
-        task = asyncio.ensure_future(coroutine)  # type: ignore[call-overload]
+    def _start(self, coroutine: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

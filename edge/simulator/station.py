@@ -119,6 +119,16 @@ class Station:
         self._ringing[tx] = leg
         return talk
 
+    def ring(self, talk: Conversation) -> None:
+        """180."""
+        if isinstance(talk.leg, UasLeg):
+            talk.leg.progress(180, None)
+
+    def early(self, talk: Conversation) -> None:
+        """183 with our sound."""
+        if isinstance(talk.leg, UasLeg):
+            talk.leg.progress(183, describe(self.host, talk.sound.port, 1))
+
     def answer(self, talk: Conversation) -> None:
         """200 with our sound."""
         leg = talk.leg

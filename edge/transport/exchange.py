@@ -6,8 +6,9 @@ Everything that sends requests (legs, carrier registrations, OPTIONS) goes throu
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
-from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
 
 from edge.sip.flow import Flow
@@ -31,7 +32,7 @@ class Handler(Protocol):
 class Exchange:
     """Sends requests and hands their responses to whoever sent them."""
 
-    __slots__ = ("_driver", "_handlers", "_linger", "_lingering")
+    __slots__ = ("_answered", "_driver", "_handlers", "_linger", "_lingering", "_pending", "_quiet")
 
     def __init__(self, driver: Driver, linger: float = 32.0) -> None:
         """`linger`: seconds for which a 2xx to an INVITE may come again (RFC 6026 timer M)."""
@@ -39,12 +40,16 @@ class Exchange:
         self._linger = linger
         self._handlers: dict[TransactionId, Handler] = {}
         self._lingering: deque[tuple[float, TransactionId]] = deque()
+        self._answered: set[TransactionId] = set()
+        self._pending = 0
+        self._quiet = asyncio.Event()
 
     def request(self, request: Request, flow: Flow, handler: Handler) -> TransactionId:
         """Send `request`; `handler` hears all that follows, never before this returns."""
         self._forget()
         tx = self._driver.send_request(request, flow)
         self._handlers[tx] = handler
+        self._pending += 1
         return tx
 
     def response(self, tx: TransactionId, response: Response) -> None:
@@ -52,18 +57,35 @@ class Exchange:
         handler = self._handlers.get(tx)
         if handler is None:
             return
-        if response.status >= 200:
+        final = response.status >= 200 and tx not in self._answered
+        if final:
             if response.status < 300 and response.cseq.method == "INVITE":
+                self._answered.add(tx)
                 self._lingering.append((self._driver.now() + self._linger, tx))
             else:
                 del self._handlers[tx]
         handler.on_response(tx, response)
+        if final:
+            self._done()
 
     def no_response(self, tx: TransactionId) -> None:
         """The transaction ended without a final response."""
         handler = self._handlers.pop(tx, None)
-        if handler is not None:
+        if handler is not None and tx not in self._answered:
             handler.on_no_response(tx)
+            self._done()
+
+    async def quiet(self, seconds: float) -> None:
+        """Until no request waits for its final response, but not longer than `seconds`."""
+        self._quiet.clear()
+        if self._pending:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._quiet.wait(), seconds)
+
+    def _done(self) -> None:
+        self._pending -= 1
+        if not self._pending:
+            self._quiet.set()
 
     @property
     def waiting(self) -> int:
@@ -74,4 +96,6 @@ class Exchange:
     def _forget(self) -> None:
         now = self._driver.now()
         while self._lingering and self._lingering[0][0] <= now:
-            self._handlers.pop(self._lingering.popleft()[1], None)
+            tx = self._lingering.popleft()[1]
+            self._handlers.pop(tx, None)
+            self._answered.discard(tx)

@@ -143,7 +143,7 @@ class World:
                     break
                 event = self.pending.pop(0)
             self.deliver(event)
-        # the world comes to rest: what is in flight arrives, the edge ends what still lives, branches answer their CANCEL
+        # the world comes to rest: what is in flight arrives, the edge ends what lives, branches answer their CANCEL
         self.deliver(ev.Ended(41, "end of the world"))
         while self.pending:
             self.deliver(self.pending.pop(0))

@@ -112,7 +112,7 @@ def test_cancel_is_heard_only_before_the_answer() -> None:
 
 
 def test_session_refresh_is_answered_on_the_leg_itself() -> None:
-    """RFC 4028 7.4: a re-INVITE whose o= line is unchanged refreshes; the other side and the media hear nothing (T4.3)."""
+    """RFC 4028 7.4: a re-INVITE whose o= line is unchanged only refreshes; nobody else hears of it (T4.3)."""
     a = A()
     a.up()
     a.receive("INVITE", 11, SDP_A)

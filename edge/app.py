@@ -1,0 +1,354 @@
+"""The composition root: builds every room, starts them in order, stops them in reverse (docs/operations.md)."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack
+from importlib.metadata import version
+from ipaddress import ip_address, ip_network
+from typing import Literal
+
+import asyncpg
+from asyncpg import Record
+from asyncpg.pool import PoolAcquireContext
+
+from config.embedded import EmbeddedPostgres
+from config.migrations.runner import migrate_up
+from config.secrets import secret_box
+from config.settings import Listener as ListenerSettings
+from config.settings import Settings
+from config.snapshot import Snapshot
+from config.store import Store
+from config.tables.carrier_states import CarrierStatesTable
+from config.tables.registrations import RegistrationsTable
+from edge.admin.http import AdminHttp
+from edge.b2bua.call import CallTimers
+from edge.b2bua.calls import Calls
+from edge.b2bua.engine import Engine
+from edge.b2bua.sip_port import SipPort
+from edge.carriers.runner import Carriers
+from edge.cdr.spool import Spool
+from edge.cdr.tables import PostgresRecords
+from edge.cdr.writer import RecordWriter
+from edge.channels.local import LocalChannels
+from edge.inbound.admission import Admission
+from edge.inbound.dispatch import Dispatch
+from edge.inbound.identity import Identify
+from edge.inbound.registrations import Registrations
+from edge.inbound.steps.authenticate import Authenticator, DigestSettings
+from edge.inbound.steps.identify import Identifier
+from edge.observability.logging import LineWriter, configure, get_logger
+from edge.observability.loop_watch import LoopWatch
+from edge.observability.metrics import Metrics
+from edge.observability.trace import Tap
+from edge.registrar.keeper import Keeper
+from edge.registrar.qualify import Qualifier
+from edge.registrar.registrar import Registrar, RegistrarSettings
+from edge.sip.auth.nonce import Nonces
+from edge.sip.endpoint import Endpoint
+from edge.sip.flow import Address, Flow
+from edge.sip.timers import TimerConfig
+from edge.sip.uri import Uri
+from edge.transport.clock import RandomIds, SystemClock
+from edge.transport.driver import Driver, Listener
+from edge.transport.exchange import Exchange
+from edge.transport.guard import Guard, GuardLimits, Network
+from edge.transport.reach import reach
+from edge.transport.resolver import CaresDns, Resolver
+from edge.transport.tls import client_context, server_context
+from edge.views import Views
+from media.relay.child import RelayChild
+from media.relay.process import Bind, RelayOptions
+from media.relay.rtpio import RtpIoRelay
+
+log = get_logger("app")
+
+STOP_SECONDS = 3.0
+"""How long ended calls get to be acknowledged when the edge stops."""
+
+
+class Edge:
+    """One running edge. `start` raises what its rooms raise: ListenError, RelayError, ConfigError, each in words."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.clock = SystemClock()
+        self.ids = RandomIds()
+        self.metrics = Metrics(version("sip-edge"), settings.edge_name)
+        self.tap = Tap()
+        self.calls = Calls()
+        self._stack = AsyncExitStack()
+        self._random = random.Random()
+
+    async def start(self) -> None:
+        """Bring everything up; the last thing is to listen."""
+        settings, stack, clock = self.settings, self._stack, self.clock
+        settings.data_dir.mkdir(mode=0o750, parents=True, exist_ok=True)
+
+        url = settings.database
+        if url is None:
+            database = EmbeddedPostgres(settings.database_folder)
+            url = await database.start()
+            stack.push_async_callback(database.stop)
+            # an embedded database has no other owner who could decide when
+            connection = await asyncpg.connect(url)
+            await migrate_up(connection)
+            await connection.close()
+        self.store = Store(url, secret_box(settings), settings.realm, settings.data_dir / "snapshot.cache")
+        await self.store.start()
+        stack.push_async_callback(self.store.stop)
+
+        self.relay = self._relay()
+        await self.relay.start()
+        stack.push_async_callback(self.relay.stop)
+
+        def acquire() -> PoolAcquireContext[Record]:
+            return self.store.pool().acquire()
+
+        records = PostgresRecords(acquire)
+        self.writer = RecordWriter(Spool(settings.data_dir / "spool"), records, self.metrics)
+        self._run(self.writer.run(), self.writer.close)
+        self.records = records
+
+        timers = TimerConfig(t1=settings.t1, t2=settings.t2, t4=settings.t4, c=settings.answer_timeout + 10)
+        self.guard = Guard(
+            GuardLimits(
+                settings.guard_rate, settings.guard_burst, settings.max_message_bytes, settings.guard_connections
+            ),
+            refused=lambda verdict: self.metrics.dropped(verdict.value),
+        )
+        self.driver = Driver(
+            Endpoint(self.ids, timers),
+            [_listener(listener) for listener in settings.effective_listeners],
+            lambda event: dispatch.on_event(event),
+            clock=clock,
+            guard=self.guard,
+            tap=self._on_message,
+            tls_server=server_context(settings.tls_certificate, settings.tls_key)
+            if settings.tls_certificate is not None and settings.tls_key is not None
+            else None,
+            tls_client=client_context(settings.tls_ca_file),
+            internal_error=self.metrics.internal_error,
+        )
+        exchange = self.exchange = Exchange(self.driver, timers.transaction)
+        resolver = Resolver(CaresDns(), clock)
+        port = SipPort(self.driver, exchange, self.ids)
+
+        self.registrar = Registrar(
+            clock.utcnow,
+            RegistrarSettings(
+                settings.register_min_expires, settings.register_max_expires, settings.register_default_expires
+            ),
+        )
+        self.keeper = Keeper(self.registrar, RegistrationsTable(acquire, settings.edge_name), clock, self.snapshot)
+        self.qualifier = Qualifier(self.registrar, exchange, self.driver, self.ids, settings.realm, self._random.random)
+        self.carriers = Carriers(
+            self.driver,
+            exchange,
+            resolver,
+            clock,
+            self.ids,
+            self._random.random,
+            store=CarrierStatesTable(acquire, settings.edge_name),
+            internal_error=self.metrics.internal_error,
+        )
+        self.channels = LocalChannels()
+
+        self.engine = Engine(
+            name=settings.edge_name,
+            driver=self.driver,
+            port=port,
+            relay=self.relay,
+            registrar=self.registrar,
+            carriers=self.carriers,
+            channels=self.channels,
+            records=self.writer,
+            metrics=self.metrics,
+            tap=self.tap,
+            calls=self.calls,
+            clock=clock,
+            snapshot=self.snapshot,
+            timers=timers,
+            call_timers=CallTimers(answer=settings.answer_timeout, longest=settings.max_call_seconds),
+            domain=settings.realm,
+            reach=self._reach(resolver),
+            draw=self._random.random,
+            internal_error=self._internal_error,
+        )
+        identifier = Identifier(self.carriers, self.registrar.at)
+        authenticator = Authenticator(
+            DigestSettings(settings.realm, settings.digest_algorithms),
+            Nonces(secrets.token_bytes(32)),
+            self.guard,
+            self.registrar.has_bindings_from,
+            self.metrics.auth_failed,
+        )
+        identify = Identify(identifier, authenticator, self.snapshot, self.carriers.authorize, self.driver.now)
+        self.admission = Admission(self.engine, identify)
+        port.on_final = self.admission.ended
+        dispatch = Dispatch(
+            self.engine, exchange, self.admission, Registrations(self.engine, identifier, authenticator)
+        )
+
+        await self.driver.start()
+        stack.push_async_callback(self.driver.stop)
+
+        def apply(_old: Snapshot, snapshot: Snapshot) -> None:
+            self.guard.exempt(_networks(snapshot))
+            identifier.apply(snapshot)
+            self.registrar.apply(snapshot)
+            self.carriers.apply(snapshot)
+
+        apply(self.snapshot(), self.snapshot())
+        self.store.on_swap(apply)
+        await self.keeper.load()
+        self._run(self.keeper.run(), self.keeper.stop)
+        self._run(self.carriers.run(), self.carriers.stop)
+        self.qualifier.start()
+        stack.callback(self.qualifier.stop)
+        watch = LoopWatch(self.metrics.loop_lag)
+        watch.start()
+        stack.callback(watch.stop)
+
+        self.views = Views(self)
+        self.metrics.attach(self.views.live)
+        self.admin = AdminHttp(self.views, settings.admin_host, settings.admin_port)
+        await self.admin.start()
+        stack.push_async_callback(self.admin.stop)
+        stack.push_async_callback(self._end_calls)
+        log.info(
+            "edge.started",
+            edge=settings.edge_name,
+            listeners=[str(listener) for listener in settings.effective_listeners],
+            admin=f"{settings.admin_host}:{settings.admin_port}",
+            accounts=len(self.snapshot().accounts),
+            carriers=len(self.snapshot().carriers),
+        )
+
+    async def stop(self) -> None:
+        """Take no more calls, end those that are up, unregister, write what is to be written."""
+        self.drain()
+        await self._stack.aclose()
+        log.info("edge.stopped")
+
+    def drain(self) -> int:
+        """Take no new calls from now on; how many are up."""
+        self.admission.draining = True
+        if not len(self.calls):
+            self.calls.on_empty()
+        return len(self.calls)
+
+    def snapshot(self) -> Snapshot:
+        """The provisioning that holds now."""
+        return self.store.snapshot
+
+    # -- parts ------------------------------------------------------------------------------------------------------
+
+    def _relay(self) -> RtpIoRelay:
+        settings = self.settings
+        if settings.relay_socket is not None:
+            return RtpIoRelay(str(settings.relay_socket))
+        bind = settings.media_address
+        if ip_address(bind).is_unspecified:
+            bind = own_address(bind)
+        options = RelayOptions(
+            socket=str(settings.data_dir / "relay.sock"),
+            bind=(Bind(bind, "main", settings.media_advertised or ""),),
+            ports=settings.media_ports,
+            timeout=int(settings.media_timeout),
+            parented=True,
+        )
+        return RtpIoRelay(child=RelayChild(options))
+
+    def _reach(self, resolver: Resolver) -> Callable[[Uri], Awaitable[Flow]]:
+        return lambda uri: reach(self.driver, resolver, uri)
+
+    def _on_message(self, direction: Literal["in", "out"], data: bytes, flow: Flow, now: float) -> None:
+        self.tap.message(direction, data, flow, now)
+        self.metrics.message(direction, flow.transport, data)
+
+    def _run(self, work: Coroutine[None, None, None], end: Callable[[], Awaitable[None] | None]) -> None:
+        """Run `work` beside everything else; when the edge stops, `end` is called and the work awaited."""
+        task = asyncio.get_running_loop().create_task(work)
+        task.add_done_callback(self._work_done)
+
+        async def finish() -> None:
+            ended = end()
+            if ended is not None:
+                await ended
+            await asyncio.wait([task], timeout=STOP_SECONDS)
+            task.cancel()
+
+        self._stack.push_async_callback(finish)
+
+    def _work_done(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._internal_error("app.task", error)
+
+    def _internal_error(self, where: str, error: BaseException, **context: str) -> None:
+        self.metrics.internal_error(where)
+        log.error("internal_error", where=where, exc_info=error, **context)
+
+    async def _end_calls(self) -> None:
+        for call in self.calls.live():
+            call.end(31, "the edge stops")
+        await self.exchange.quiet(STOP_SECONDS)
+
+    def when_drained(self, done: Callable[[], None]) -> None:
+        """Call `done` once a drained edge has no call left."""
+        self.calls.on_empty = lambda: done() if self.admission.draining else None
+
+
+async def serve(settings: Settings) -> None:
+    """Run an edge until SIGTERM or SIGINT, or until a drained edge has ended its last call."""
+    lines = LineWriter(2)
+    configure(lines, settings.log_level, settings.log_mask_numbers)
+    edge = Edge(settings)
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        try:
+            await edge.start()
+            edge.when_drained(stop.set)
+            await stop.wait()
+        finally:
+            await edge.stop()
+    finally:
+        lines.close()
+
+
+def own_address(like: str) -> str:
+    """The address of this machine that the default route leaves from; loopback where there is none."""
+    family, far, loopback = (
+        (socket.AF_INET6, "2001:db8::1", "::1") if ":" in like else (socket.AF_INET, "192.0.2.1", "127.0.0.1")
+    )
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((far, 9))
+        except OSError:
+            return loopback
+        return str(probe.getsockname()[0])
+
+
+def _listener(setting: ListenerSettings) -> Listener:
+    advertised = Address(setting.advertised_host or setting.host, setting.advertised_port or setting.port)
+    return Listener(setting.transport, Address(setting.host, setting.port), advertised)
+
+
+def _networks(snapshot: Snapshot) -> list[Network]:
+    """Addresses of carriers, which the guard lets through (those that we register with are exempt by their flow)."""
+    found: list[Network] = []
+    for carrier in snapshot.carriers.values():
+        for source in carrier.sources:
+            try:
+                found.append(ip_network(source, strict=False))
+            except ValueError:
+                continue  # an address with a port; the carriers' room reports what is no address at all
+    return found

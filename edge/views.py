@@ -1,0 +1,162 @@
+"""What operators see of a running edge, made from its rooms at the moment they ask."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from dialplan.model import Step
+from edge.admin.views import CallView, CarrierView, Records, RegistrationView
+from edge.observability import ladder
+from edge.observability.metrics import Live
+
+if TYPE_CHECKING:
+    from edge.app import Edge
+
+_SPOOL_FULL = 100_000
+
+
+class Views:
+    """The live views of one edge (`edge.admin.views.AdminViews`, and the gauges of the metrics)."""
+
+    def __init__(self, edge: Edge) -> None:
+        self._edge = edge
+
+    @property
+    def records(self) -> Records:
+        """What was written, from the database."""
+        return self._edge.records
+
+    def calls(self) -> Sequence[CallView]:
+        """Calls that are up or being set up, oldest first."""
+        return [
+            CallView(
+                id=call.id,
+                state=call.state,
+                direction=call.plan.direction.value,
+                source=f"{call.attempt.source.kind.value} {call.attempt.source.name}",
+                target=", ".join(f"{t.kind.value} {t.name}" for t in call.plan.targets[:1]),
+                account=call.plan.account,
+                caller="anonymous" if call.plan.caller.anonymous else call.plan.caller.presented or "",
+                called=call.plan.called,
+                started_at=call.started_at,
+                answered_at=self._edge.engine.wall(call.answered_at),
+                a_call_id=call.a.call_id,
+                b_call_id=call.winner_call_id,
+            )
+            for call in self._edge.calls.live()
+        ]
+
+    def registrations(self) -> Sequence[RegistrationView]:
+        """Contacts of seats and trunks."""
+        edge = self._edge
+        now, utc, snapshot = edge.driver.now(), edge.clock.utcnow(), edge.snapshot()
+        out: list[RegistrationView] = []
+        for binding in edge.registrar.live(now):
+            kind, name = binding.aor
+            who = snapshot.seats.get(name) if kind == "seat" else snapshot.trunk_by_username(name)
+            out.append(
+                RegistrationView(
+                    kind=kind,
+                    name=name,
+                    account=who.account if who is not None else "",
+                    contact=str(binding.uri),
+                    flow=str(binding.flow) if binding.flow is not None else "connection lost",
+                    user_agent=binding.user_agent,
+                    expires_at=utc + timedelta(seconds=binding.expires_at - now),
+                )
+            )
+        return sorted(out, key=lambda view: (view.kind, view.name, view.contact))
+
+    def carriers(self) -> Sequence[CarrierView]:
+        """Carriers and how they stand."""
+        edge = self._edge
+        calls = Counter(
+            target.name
+            for call in edge.calls.live()
+            for target in call.plan.targets[:1]
+            if target.kind.value == "carrier"
+        )
+        calls.update(
+            call.attempt.source.name for call in edge.calls.live() if call.attempt.source.kind.value == "carrier"
+        )
+        limits = {name: carrier.max_calls for name, carrier in edge.snapshot().carriers.items()}
+        return [
+            CarrierView(
+                name=state.carrier,
+                mode=state.mode,
+                state=state.state,
+                usable=state.up,
+                since=edge.engine.wall(state.since),
+                next_attempt_at=edge.engine.wall(state.registered_until),
+                last_answer=state.detail or (str(state.status) if state.status is not None else ""),
+                calls=calls[state.carrier],
+                max_calls=limits.get(state.carrier),
+            )
+            for state in edge.carriers.states()
+        ]
+
+    def decision(self, call: str) -> Sequence[Step] | None:
+        """How a call that is up was routed."""
+        for live in self._edge.calls.live():
+            if call in (live.id, live.a.call_id):
+                return live.plan.trace.steps
+        return None
+
+    def missing(self) -> Sequence[str]:
+        """What keeps this edge from taking calls."""
+        edge = self._edge
+        out: list[str] = []
+        if not edge.relay.ready:
+            out.append("the media relay is away")
+        if edge.admission.draining:
+            out.append("draining")
+        if edge.snapshot().version == 0:
+            out.append("provisioning is not loaded")
+        if edge.writer.waiting > _SPOOL_FULL:
+            out.append("records cannot be stored")
+        return out
+
+    def ladder(self, key: str, messages: bool) -> str | None:
+        """The ladder of a call."""
+        found = self._edge.tap.find(key)
+        return ladder.render(found, self._offset(), messages) if found is not None else None
+
+    def pcap(self, key: str) -> bytes | None:
+        """The messages of a call as a capture file."""
+        found = self._edge.tap.find(key)
+        return ladder.pcap(found, self._offset()) if found is not None else None
+
+    def metrics(self) -> bytes:
+        """Prometheus text."""
+        return self._edge.metrics.exposition()
+
+    def utc(self) -> datetime:
+        """Wall clock."""
+        return self._edge.clock.utcnow()
+
+    def drain(self) -> int:
+        """Take no new calls; how many are up."""
+        return self._edge.drain()
+
+    def live(self) -> Live:
+        """The gauges at this moment."""
+        edge = self._edge
+        return Live(
+            calls=Counter(call.plan.direction.value for call in edge.calls.live()),
+            registrations=edge.registrar.counts(),
+            carriers=edge.carriers.up(),
+            channels=edge.channels.by_level(),
+            relay_up=edge.relay.ready,
+            relay_sessions=edge.relay.sessions,
+            database_up=edge.store.connected,
+            snapshot_version=edge.snapshot().version,
+            spool_records=edge.writer.waiting,
+            trace_bytes=edge.tap.bytes_kept,
+            draining=edge.admission.draining,
+        )
+
+    def _offset(self) -> float:
+        return self._edge.clock.utcnow().timestamp() - self._edge.driver.now()
