@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Protocol
 
 from config.model import Carrier
-from config.snapshot import Snapshot
+from config.snapshot import EMPTY, Snapshot
 from config.tables.carrier_states import CarrierStateRow
 from config.tables.write_behind import WriteBehind
 from edge.carriers.line import Line, Ways, hop_of
@@ -31,6 +31,8 @@ from edge.transport.exchange import Exchange
 from edge.transport.resolver import Resolver
 
 _log = get_logger("carriers")
+_HANDOVER = 4.0
+"""Seconds that a changed carrier's new registration waits for the old one to be taken back."""
 
 
 class CarrierStateStore(Protocol):
@@ -95,6 +97,9 @@ class Carriers:
         self._ways = Ways(driver, exchange, resolver, ids, jitter, self._spawn, learn_address)
         self._lines: dict[str, Line] = {}
         self._leaving: set[Line] = set()
+        self._successors: dict[str, Line] = {}
+        """Names whose new line waits for the end of the old one."""
+        self._snapshot = EMPTY
         self._tasks: set[asyncio.Task[None]] = set()
         self._idle = asyncio.Event()
         self._sources: SourceIndex[Line] = SourceIndex()
@@ -113,6 +118,7 @@ class Carriers:
         """Follow provisioning: new carriers start, removed ones unregister, changed ones do both; others go on."""
         if self._stopped:
             return
+        self._snapshot = snapshot
         for name, line in list(self._lines.items()):
             wanted = snapshot.carriers.get(name)
             if wanted == line.carrier:
@@ -121,12 +127,15 @@ class Carriers:
                 line.carrier = wanted
                 continue
             del self._lines[name]
+            # The Contact of old and new is the same: the old one has to be taken back before the new one is registered.
+            self._successors[name] = line
             self._leave(line)
+            asyncio.get_running_loop().call_later(_HANDOVER, self._succeed, line)
             if wanted is None:
                 self._shown.pop(name, None)
                 self._store(name, None)
         for name, carrier in snapshot.carriers.items():
-            if name not in self._lines:
+            if name not in self._lines and name not in self._successors:
                 self._begin(carrier)
         self._index()
 
@@ -273,8 +282,20 @@ class Carriers:
         def done() -> None:
             self._leaving.discard(line)
             self._idle.set()
+            self._succeed(line)
 
         line.stop(done)
+
+    def _succeed(self, old: Line) -> None:
+        """The place of a line that ended, or took too long to end, is free for its carrier as it is now."""
+        name = old.carrier.name
+        if self._successors.get(name) is not old:
+            return
+        del self._successors[name]
+        carrier = self._snapshot.carriers.get(name)
+        if carrier is not None and not self._stopped:
+            self._begin(carrier)
+            self._index()
 
     def _changed(self, line: Line) -> None:
         name = line.carrier.name
