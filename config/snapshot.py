@@ -30,6 +30,8 @@ class Snapshot:
         self._blocks: dict[str, NumberRow] = {b.prefix: b for b in rows.blocks}
         self._cli_prefixes: dict[tuple[str, str], NumberRow] = {}
         self._at_carrier: dict[tuple[str, str], NumberRow] = {}
+        self.borrowers: frozenset[str] = frozenset()
+        """Accounts that use a number of another account."""
         self._index_numbers(rows.numbers)
         self._prefix_lengths = _lengths(rows.numbers)
         self._block_lengths = _lengths(rows.blocks)
@@ -39,15 +41,21 @@ class Snapshot:
         index, at_carrier = self._numbers, self._at_carrier
         active = NumberStatus.ACTIVE
         prefixed: list[NumberRow] = []
+        borrowers: set[str] = set()
         for row in numbers:
             index[row.prefix] = row
             if row.cli_prefix is not None:
                 prefixed.append(row)
+            serving = row.account
+            if row.served_account:
+                serving = row.served_account
+                borrowers.add(serving)
             if row.status is active:
-                key = (row.served_account or row.account, row.carrier)
+                key = (serving, row.carrier)
                 first = at_carrier.get(key)
                 if first is None or row.prefix < first.prefix:
                     at_carrier[key] = row
+        self.borrowers = frozenset(borrowers)
         # an account's own numbers before those lent to it, so that a lender cannot change what its digits mean
         for row in prefixed:
             if row.served_account is None and row.cli_prefix:

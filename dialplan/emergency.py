@@ -24,6 +24,8 @@ def borrowed_number(
     account: Account, seat: Seat | None, trunk: Trunk | None, caller: Caller, snapshot: Snapshot
 ) -> NumberRow | None:
     """The number of another account that this call is made with (cross-account numbers, domain rule F1), if any."""
+    if account.id not in snapshot.borrowers:
+        return None
     e164 = _made_with(account, seat, trunk, caller, snapshot)
     row = snapshot.number(e164) if e164 is not None else None
     return row if row is not None and row.served_account == account.id and row.account != account.id else None

@@ -111,7 +111,7 @@ class Grammar:
         if dialled in self._emergency:
             return dialled
         # a PBX that writes every number internationally sends +49112: no such subscriber can exist
-        for idd in ("+", "00"):
+        for idd in ("+", "00") if dialled[0] in "+0" else ():
             head = idd + number.calling_code(self._country)
             if dialled.startswith(head) and dialled[len(head) :] in self._emergency:
                 return dialled[len(head) :]

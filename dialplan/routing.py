@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import lru_cache
 
 from config.model import Account, Carrier, NumberRow, Trunk
 from config.snapshot import Snapshot
 from dialplan.cli.ask import Own, Shown
-from dialplan.cli.at_carrier import identity_at
+from dialplan.cli.at_carrier import Presentation
 from dialplan.model import ChannelClaim, Reason, Refusal, Target, TargetKind, Trace
 from dialplan.number import to_wire
 
@@ -28,7 +29,9 @@ def carriers_in_order(snapshot: Snapshot, pick: float) -> list[Carrier]:
             order.append(group[0])
             continue
         rest = list(group)
-        total = sum(c.weight for c in rest)
+        total = 0
+        for carrier in rest:
+            total += carrier.weight
         while len(rest) > 1 and total > 0:
             point = pick * total
             drawn = 0
@@ -44,38 +47,30 @@ def carriers_in_order(snapshot: Snapshot, pick: float) -> list[Carrier]:
     return order
 
 
+@lru_cache(4096)
+def _both(level: str, key: str, direction: str, limit: int | None, total: int | None) -> tuple[ChannelClaim, ...]:
+    """A channel in one direction and in total; the same rows ask for the same channels on every call."""
+    return ChannelClaim(level, key, direction, limit), ChannelClaim(level, key, "total", total)
+
+
 def carrier_out(carrier: Carrier) -> tuple[ChannelClaim, ...]:
     """What a call out over a carrier takes of it."""
-    return (
-        ChannelClaim("carrier", carrier.name, "out", carrier.max_calls_out),
-        ChannelClaim("carrier", carrier.name, "total", carrier.max_calls),
-    )
+    return _both("carrier", carrier.name, "out", carrier.max_calls_out, carrier.max_calls)
 
 
 def carrier_in(carrier: Carrier) -> tuple[ChannelClaim, ...]:
     """What a call in over a carrier takes of it."""
-    return (
-        ChannelClaim("carrier", carrier.name, "in", carrier.max_calls_in),
-        ChannelClaim("carrier", carrier.name, "total", carrier.max_calls),
-    )
+    return _both("carrier", carrier.name, "in", carrier.max_calls_in, carrier.max_calls)
 
 
 def trunk_in(trunk: Trunk) -> tuple[ChannelClaim, ...]:
     """What a call to a customer's PBX takes of its trunk."""
-    key = f"{trunk.account}/{trunk.name}"
-    return (
-        ChannelClaim("trunk", key, "in", trunk.parallel_calls_in),
-        ChannelClaim("trunk", key, "total", trunk.parallel_calls),
-    )
+    return _both("trunk", f"{trunk.account}/{trunk.name}", "in", trunk.parallel_calls_in, trunk.parallel_calls)
 
 
 def trunk_out(trunk: Trunk) -> tuple[ChannelClaim, ...]:
     """What a call from a customer's PBX takes of its trunk."""
-    key = f"{trunk.account}/{trunk.name}"
-    return (
-        ChannelClaim("trunk", key, "out", trunk.parallel_calls_out),
-        ChannelClaim("trunk", key, "total", trunk.parallel_calls),
-    )
+    return _both("trunk", f"{trunk.account}/{trunk.name}", "out", trunk.parallel_calls_out, trunk.parallel_calls)
 
 
 def account_leg(account: Account) -> ChannelClaim:
@@ -103,13 +98,14 @@ def carrier_targets(
     """The carriers to try: first those that show the wanted number, each group by priority and weight (rule R7)."""
     good: list[Target] = []
     stand_in: list[Target] = []
+    presentation = Presentation(own, shown, destination, account, snapshot, now, trace, diversion_reason)
     for carrier in carriers_in_order(snapshot, pick):
-        at = identity_at(carrier, own, shown, destination, account, snapshot, now, trace, diversion_reason)
-        if at is None:
-            continue
-        user = to_wire(destination, carrier.number_format, carrier.home_country)
-        target = Target(TargetKind.CARRIER, carrier.name, "", user, at.identity, (*extra, *carrier_out(carrier)))
-        (good if at.good else stand_in).append(target)
+        at = presentation.at(carrier)
+        if at is not None:
+            identity, wanted = at
+            user = to_wire(destination, carrier.number_format, carrier.home_country)
+            target = Target(TargetKind.CARRIER, carrier.name, "", user, identity, extra + carrier_out(carrier))
+            (good if wanted else stand_in).append(target)
     targets = (*good, *stand_in)[:MAX_CARRIERS]
     if not targets:
         if snapshot.carriers:
