@@ -6,25 +6,22 @@ the settings say otherwise. Requests that a web page made a browser send are tur
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
-from datetime import datetime, timedelta
+from datetime import timedelta
 from ipaddress import ip_address
 from typing import Final
 
 import asyncpg
 from aiohttp import web
 
+from edge.admin.text import json_text, parse_age
 from edge.admin.views import AdminViews, CallView, CarrierView, RegistrationView
 
 PCAP_TYPE = "application/vnd.tcpdump.pcap"
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _VIEWS: Final = web.AppKey("views", AdminViews)
 _OPEN = frozenset({"/metrics", "/healthz", "/readyz"})
-_AGE = re.compile(r"(\d{1,6})([smhd])")
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -81,23 +78,6 @@ def application(views: AdminViews) -> web.Application:
         web.post("/drain", _drain),
     ])  # fmt: skip
     return app
-
-
-def parse_age(text: str) -> timedelta:
-    """`90s`, `15m`, `2h`, `7d`. ValueError in words."""
-    match = _AGE.fullmatch(text)
-    if match is None:
-        raise ValueError(f"{text!r} is no length of time: write 90s, 15m, 2h or 7d")
-    return timedelta(seconds=int(match[1]) * _SECONDS[match[2]])
-
-
-def json_text(value: object) -> str:
-    """JSON for people and programs: times in ISO 8601."""
-    return json.dumps(value, default=_jsonable, ensure_ascii=False, indent=1) + "\n"
-
-
-def _jsonable(value: object) -> object:
-    return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
 def _json(value: object, status: int = 200) -> web.Response:

@@ -11,32 +11,35 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TypeAlias
-
-from asyncpg import Record as Row
-from asyncpg.connection import Connection
-from asyncpg.pool import PoolConnectionProxy
+from typing import TYPE_CHECKING, TypeAlias
 
 from edge.cdr.record import CALL_COLUMNS, REFUSED_COLUMNS
 
+if TYPE_CHECKING:
+    from asyncpg import Record as Row
+    from asyncpg.connection import Connection
+    from asyncpg.pool import PoolConnectionProxy
+
 AnyConnection: TypeAlias = "Connection[Row] | PoolConnectionProxy[Row]"
-Acquire = Callable[[], AbstractAsyncContextManager[AnyConnection]]
+Acquire: TypeAlias = Callable[[], AbstractAsyncContextManager[AnyConnection]]
 """Gives a connection for a while; a pool's `acquire`."""
 
 _JSON_COLUMNS = frozenset({"trace", "media", "attempts"})
 
 
-def _insert(table: str, columns: Sequence[str]) -> str:
+def _insert(table: str, columns: Sequence[str], parameter: int) -> str:
     names = ", ".join(columns)
     return (
         f"INSERT INTO sip_edge.{table} ({names}) SELECT {names} "
-        f"FROM json_populate_recordset(NULL::sip_edge.{table}, $1::json) ON CONFLICT DO NOTHING"
+        f"FROM json_populate_recordset(NULL::sip_edge.{table}, ${parameter}::json) ON CONFLICT DO NOTHING"
     )
 
 
-_INSERT_CALLS = _insert("call_records", CALL_COLUMNS)
-_INSERT_REFUSED = _insert("refused_calls", REFUSED_COLUMNS)
-
+# One statement is one round trip and one transaction. The spool forgets the records on our word, so they must be on the
+# database's disk when it answers, whatever its own settings are.
+_STORE = f"""WITH calls AS ({_insert("call_records", CALL_COLUMNS, 1)}),
+    refused AS ({_insert("refused_calls", REFUSED_COLUMNS, 2)})
+    SELECT set_config('synchronous_commit', 'on', true)"""
 
 REFUSED_KEPT = timedelta(days=7)
 """How long refused calls are kept (domain rules 5.11, 7.9); `sip_edge.purge_refused_calls` knows the same."""
@@ -59,13 +62,8 @@ class PostgresRecords:
 
     async def insert(self, calls: Sequence[bytes], refused: Sequence[bytes]) -> None:
         """Store records (JSON of `edge.cdr.record.to_json`), all or none; those already there are left alone."""
-        async with self._acquire() as connection, connection.transaction():
-            # The spool forgets them on our word: they must be on the database's disk, whatever its settings are.
-            await connection.execute("SET LOCAL synchronous_commit = on")
-            if calls:
-                await connection.execute(_INSERT_CALLS, _array(calls))
-            if refused:
-                await connection.execute(_INSERT_REFUSED, _array(refused))
+        async with self._acquire() as connection:
+            await connection.execute(_STORE, _array(calls), _array(refused))
 
     async def purge(self, now: datetime, keep_calls: timedelta) -> Purged:
         """Forget, as of `now`, call records that ended `keep_calls` ago and refused calls of 7 days ago."""

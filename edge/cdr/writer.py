@@ -1,6 +1,6 @@
 """Takes records from the call path and brings each into the database exactly once, whatever happens meanwhile.
 
-`put` encodes a record and returns. Ten times a second what came together is written to the spool and synced (group
+`put` encodes a record and returns. Four times a second what came together is written to the spool and synced (group
 commit); only then it goes to the database. So a database that is away costs nothing but disk, and a crash of the
 process or the machine costs at most the records of the last interval. Where the disk fails, records go straight to the
 database.
@@ -58,7 +58,7 @@ class RecordCounters(Protocol):
 class RecordWriter:
     """Writes records through `spool` into `store`; `interval` (seconds, at most 1) is what a crash may cost."""
 
-    def __init__(self, spool: Spool, store: RecordStore, counters: RecordCounters, interval: float = 0.1) -> None:
+    def __init__(self, spool: Spool, store: RecordStore, counters: RecordCounters, interval: float = 0.25) -> None:
         if not 0 < interval <= 1:
             raise ValueError(f"the interval of the record writer is {interval} s: it must be over 0 and at most 1")
         self._spool = spool
@@ -66,6 +66,7 @@ class RecordWriter:
         self._counters = counters
         self._interval = interval
         self._pending: list[bytes] = []
+        self._on_the_way = 0
         self._timer: asyncio.TimerHandle | None = None
         self._due = asyncio.Event()
         self._spooled = asyncio.Event()
@@ -78,7 +79,7 @@ class RecordWriter:
     @property
     def waiting(self) -> int:
         """Records not yet in the database."""
-        return self._spool.waiting + len(self._pending)
+        return self._spool.waiting + len(self._pending) + self._on_the_way
 
     def put(self, record: Record) -> None:
         """Take a record; costs the encoding and never waits. To be called in the event loop."""
@@ -115,10 +116,11 @@ class RecordWriter:
             lines, self._pending = self._pending, []
             if not lines:
                 continue
+            self._on_the_way = len(lines)
             try:
                 await asyncio.shield(loop.run_in_executor(self._disk, self._spool.append, lines))
             except OSError as e:
-                self._pending[:0] = lines
+                self._pending[:0], self._on_the_way = lines, 0
                 self._counters.record_failure("spool")
                 self._log.error("records.spool_failed", records=len(lines), error=str(e))
                 if await self._into_database(lines):
@@ -129,6 +131,8 @@ class RecordWriter:
                     self._timer = loop.call_later(_SPOOL_RETRY, self._due.set)
             else:
                 self._spooled.set()
+            finally:
+                self._on_the_way = 0
         self._all_spooled = True
         self._spooled.set()
 

@@ -1,0 +1,106 @@
+"""Commands that look into the running daemon: calls, registrations, carriers, trace, drain."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edge.cli.options import Admin, Config, Json, edge_client
+from edge.cli.output import CommandError, print_json, print_table, since, text, until
+
+
+def calls(config: Config = None, admin: Admin = None, as_json: Json = False) -> None:
+    """Calls that are up now."""
+    rows = edge_client(config, admin).rows("/calls")
+    if as_json:
+        print_json(rows)
+        return
+    now = _now()
+    print_table(
+        ("CALL", "STATE", "DIRECTION", "FROM", "CALLER", "CALLED", "TO", "ACCOUNT", "AGE", "TALKING"),
+        [
+            (
+                text(r["id"]), text(r["state"]), text(r["direction"]), text(r["source"]), text(r["caller"]),
+                text(r["called"]), text(r["target"]), text(r["account"]), since(r["started_at"], now),
+                since(r["answered_at"], now),
+            )
+            for r in rows
+        ],
+        "No calls are up.",
+    )  # fmt: skip
+
+
+def registrations(config: Config = None, admin: Admin = None, as_json: Json = False) -> None:
+    """Phones and PBXs that are registered now."""
+    rows = edge_client(config, admin).rows("/registrations")
+    if as_json:
+        print_json(rows)
+        return
+    now = _now()
+    print_table(
+        ("KIND", "NAME", "ACCOUNT", "EXPIRES IN", "OVER", "CONTACT", "USER AGENT"),
+        [
+            (
+                text(r["kind"]), text(r["name"]), text(r["account"]), until(r["expires_at"], now), text(r["flow"]),
+                text(r["contact"]), text(r["user_agent"]),
+            )
+            for r in rows
+        ],
+        "Nobody is registered.",
+    )  # fmt: skip
+
+
+def carriers(config: Config = None, admin: Admin = None, as_json: Json = False) -> None:
+    """Carriers and whether calls can be sent to them."""
+    rows = edge_client(config, admin).rows("/carriers")
+    if as_json:
+        print_json(rows)
+        return
+    now = _now()
+    print_table(
+        ("CARRIER", "MODE", "STATE", "USABLE", "FOR", "NEXT TRY IN", "CALLS", "LAST ANSWER"),
+        [
+            (
+                text(r["name"]), text(r["mode"]), text(r["state"]), text(r["usable"]), since(r["since"], now),
+                until(r["next_attempt_at"], now),
+                text(r["calls"]) if r["max_calls"] is None else f"{r['calls']}/{r['max_calls']}",
+                text(r["last_answer"]),
+            )
+            for r in rows
+        ],
+        "No carriers are provisioned.",
+    )  # fmt: skip
+
+
+def trace(
+    call: Annotated[str, typer.Argument(help="Our id of the call, one of its SIP Call-IDs, or `last`.")],
+    pcap: Annotated[Path | None, typer.Option(help="Write a capture for Wireshark to this file instead.")] = None,
+    ladder: Annotated[bool, typer.Option("--ladder", help="Only the ladder, without the messages.")] = False,
+    config: Config = None,
+    admin: Admin = None,
+) -> None:
+    """The ladder of a call and its messages, while they are kept (at most 7 days)."""
+    client = edge_client(config, admin)
+    if pcap is None:
+        sys.stdout.write(client.get("/trace/", call, messages="0" if ladder else "1").decode())
+        return
+    capture = client.get("/trace/", call, format="pcap")
+    try:
+        pcap.write_bytes(capture)
+    except OSError as e:
+        raise CommandError(f"{pcap} cannot be written: {e.strerror}") from None
+    print(f"{pcap}: {len(capture)} bytes; open it with Wireshark")
+
+
+def drain(config: Config = None, admin: Admin = None) -> None:
+    """Take no new calls, and end the daemon when the last call is over."""
+    answer = edge_client(config, admin).row("/drain", post=True)
+    print(f"The edge takes no new calls and ends when the {text(answer.get('calls'))} that are up are over.")
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)  # noqa: TID251  a command shows the time of the person who asks

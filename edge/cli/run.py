@@ -1,0 +1,16 @@
+"""The command that is the daemon."""
+
+from __future__ import annotations
+
+from edge.cli.options import Config, settings
+
+
+def run(config: Config = None) -> None:
+    """Run the edge until SIGTERM or SIGINT; systemd starts it like this."""
+    chosen = settings(config)
+    # The daemon's rooms are loaded here only, so that other commands start fast.
+    import uvloop
+
+    from edge.app import serve
+
+    uvloop.run(serve(chosen))

@@ -1,0 +1,106 @@
+"""An edge as the admin HTTP sees it, with one of everything."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from dialplan.model import Step
+from edge.admin.views import CallView, CarrierView, RegistrationView
+
+NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+
+
+class FakeRecords:
+    """Records that are or are not there."""
+
+    def __init__(self) -> None:
+        self.away: Exception | None = None
+        self.asked: tuple[datetime, str | None, str | None, int] | None = None
+        self.found: dict[str, dict[str, object]] = {}
+
+    async def refusals(
+        self, since: datetime, number: str | None = None, account: str | None = None, limit: int = 200
+    ) -> list[dict[str, object]]:
+        if self.away is not None:
+            raise self.away
+        self.asked = (since, number, account, limit)
+        return [REFUSAL]
+
+    async def find(self, key: str) -> dict[str, object] | None:
+        if self.away is not None:
+            raise self.away
+        return self.found.get(key)
+
+
+REFUSAL: dict[str, object] = {
+    "id": "r1", "at": NOON, "level": "number", "direction": "inbound", "number": "+4922838600", "account": "K1",
+    "trunk": None, "carrier": "telekom", "caller": None, "caller_withheld": True, "reason": "number-limit",
+    "sip_status": 486, "limit_value": 2, "used": 2, "detail": "both channels are in use", "source_ip": None,
+}  # fmt: skip
+
+RECORD: dict[str, object] = {
+    "table": "call_records", "id": "c9", "started_at": NOON, "direction": "outbound", "outcome": "answered",
+    "source_kind": "seat", "source_name": "a.mueller", "caller": "+4922838600", "caller_withheld": False,
+    "dialled": "23442036427900", "called": "+442036427900", "target_kind": "carrier", "target_name": "telekom",
+    "sip_status": 200, "reason": None,
+    "attempts": [
+        {"kind": "carrier", "name": "other", "status": 503}, {"kind": "carrier", "name": "telekom", "status": 200},
+    ],
+    "trace": [{"rule": "E10", "text": "23 chooses +442088198786"}, {"rule": "E6", "text": "an international number"}],
+}  # fmt: skip
+
+
+class FakeViews:
+    """Implements `AdminViews`."""
+
+    def __init__(self) -> None:
+        self.records = FakeRecords()
+        self.lacks: list[str] = []
+        self.up = [
+            CallView(
+                id="c1", state="up", direction="inbound", source="carrier telekom", target="trunk hq", account="K1",
+                caller="anonymous", called="+4922838600", started_at=NOON - timedelta(seconds=75),
+                answered_at=NOON - timedelta(seconds=70), a_call_id="x/y@far", b_call_id="b1",
+            )
+        ]  # fmt: skip
+        self.drained = False
+
+    def calls(self) -> Sequence[CallView]:
+        return self.up
+
+    def registrations(self) -> Sequence[RegistrationView]:
+        return [
+            RegistrationView(
+                kind="seat", name="a.mueller", account="K1", contact="sip:a@10.0.0.5", flow="udp:10.0.0.5:5060",
+                user_agent="phone 1", expires_at=NOON + timedelta(minutes=9),
+            )
+        ]  # fmt: skip
+
+    def carriers(self) -> Sequence[CarrierView]:
+        return [
+            CarrierView(
+                name="telekom", mode="register", state="registered", usable=True, since=NOON, next_attempt_at=None,
+                last_answer="200 OK", calls=3, max_calls=200,
+            )
+        ]  # fmt: skip
+
+    def decision(self, call: str) -> Sequence[Step] | None:
+        return [Step("1.4", "the number goes to trunk hq")] if call in ("c1", "x/y@far") else None
+
+    def missing(self) -> Sequence[str]:
+        return self.lacks
+
+    def ladder(self, key: str, messages: bool) -> str | None:
+        return f"call c1, messages {messages}\n" if key in ("c1", "x/y@far", "last") else None
+
+    def pcap(self, key: str) -> bytes | None:
+        return b"\xd4\xc3\xb2\xa1capture" if key == "c1" else None
+
+    def metrics(self) -> bytes:
+        return b"sip_edge_live_calls 1.0\n"
+
+    def utc(self) -> datetime:
+        return NOON
+
+    def drain(self) -> int:
+        self.drained = True
+        return len(self.up)
