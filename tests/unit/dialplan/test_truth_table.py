@@ -41,6 +41,8 @@ REFUSED = [
     ("141",            Reason.ADDRESS_INCOMPLETE, "E8"),
     ("*31#",           Reason.ADDRESS_INCOMPLETE, "E5"),
     ("23201",          Reason.ADDRESS_INCOMPLETE, "E12"),
+    ("23",             Reason.ADDRESS_INCOMPLETE, "E12"),
+    ("2320",           Reason.ADDRESS_INCOMPLETE, "E12"),
     ("23" + "4" * 16,  Reason.ADDRESS_INCOMPLETE, "E12"),
     ("23+442036427900", Reason.ADDRESS_INCOMPLETE, "E12"),
     ("141+442036427900", Reason.ADDRESS_INCOMPLETE, "E8"),
