@@ -1,0 +1,184 @@
+"""Starting, stopping and provisioning the edge as an operator does, and what is said when something is wrong."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from peers import tones
+from peers.certificates import Certificate
+from peers.edge import Edge
+from peers.fixtures import Peers
+from peers.phone import Account
+from peers.process import poll
+
+pytestmark = pytest.mark.phones
+
+PASSWORDS = {"ann": "ann-Pass-1", "ben": "ben-Pass-2"}
+DOCUMENT: dict[str, object] = {
+    "version": 1,
+    "accounts": [{"id": "K1", "name": "Example", "country": "DE", "area_code": "228"}],
+    "seats": [
+        {"username": "ann", "account": "K1", "password": PASSWORDS["ann"], "extension": "201"},
+        {"username": "ben", "account": "K1", "password": PASSWORDS["ben"], "extension": "202"},
+    ],
+}
+
+
+@pytest.fixture
+def edge(folder: Path, certificate: Certificate) -> Iterator[Edge]:
+    """An edge of this test alone, not started; whatever still runs of it is ended."""
+    made = Edge(folder / "edge", certificate=certificate)
+    yield made
+    made.kill()
+
+
+def test_port_that_is_taken(edge: Edge) -> None:
+    """A port in use ends the start with a message that names it, at once and not as a traceback."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind((edge.address, edge.port))
+        process = edge.launch()
+        assert process.wait(20) != 0
+    said = "\n".join(process.output.lines)
+    assert str(edge.port) in said
+    assert "Traceback" not in said
+
+
+def test_database_that_is_not_there(folder: Path) -> None:
+    """A database that does not answer is named with its host, without its password."""
+    edge = Edge(folder / "edge", database_url="postgresql://edge:Secret-Word@127.0.0.1:1/edge")
+    done = edge.command("provision", "export")
+    assert done.returncode != 0
+    assert "127.0.0.1" in done.stderr
+    assert "Secret-Word" not in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"listeners": ["udp:127.0.0.1:notaport"]}, "listeners"),
+        ({"no_such_setting": 1}, "no_such_setting"),
+        ({"media_ports": "9-5"}, "media_ports"),
+        ({"tls_certificate": "/nonexistent.pem", "tls_key": "/nonexistent.key"}, "tls_certificate"),
+    ],
+)
+def test_wrong_settings(folder: Path, settings: dict[str, object], named: str) -> None:
+    """A settings file with an error names the key."""
+    edge = Edge(folder / "edge", settings=settings)
+    process = edge.launch()
+    assert process.wait(20) != 0
+    said = "\n".join(process.output.lines)
+    assert named in said
+    assert "Traceback" not in said
+
+
+def test_wrong_document_changes_nothing(edge: Edge) -> None:
+    """A provisioning file with errors is refused whole, with file, line and key of each."""
+    edge.start()
+    edge.provision(DOCUMENT)
+    before = edge.command("provision", "export").stdout
+    bad = edge.folder / "bad.yaml"
+    bad.write_text(
+        "version: 1\n"
+        "accounts:\n"
+        "  - {id: K1, name: Changed}\n"
+        "seats:\n"
+        "  - {username: ann, account: K9, password: x}\n"
+        "  - {username: cid, account: K1, password: y, colour: red}\n"
+    )
+    done = edge.command("provision", "apply", str(bad))
+    assert done.returncode != 0
+    said = done.stdout + done.stderr
+    assert "bad.yaml" in said
+    assert "colour" in said
+    assert "K9" in said
+    assert "Traceback" not in said
+    assert edge.command("provision", "export").stdout == before
+    edge.stop()
+
+
+def test_export_can_be_applied(edge: Edge) -> None:
+    """Applying an export changes nothing, and shows no secret."""
+    edge.start()
+    edge.provision(DOCUMENT)
+    exported = edge.command("provision", "export")
+    assert exported.returncode == 0
+    assert not any(secret in exported.stdout for secret in PASSWORDS.values())
+    again = edge.folder / "again.yaml"
+    again.write_text(exported.stdout)
+    done = edge.command("provision", "apply", str(again))
+    assert done.returncode == 0, done.stderr
+    assert edge.command("provision", "export").stdout == exported.stdout
+    edge.stop()
+
+
+@pytest.mark.parametrize("how", ["restart", "crash"])
+def test_registrations_survive(edge: Edge, peers: Peers, how: str) -> None:
+    """After a restart, and after a crash, a phone is called without having registered again."""
+    edge.start()
+    edge.provision(DOCUMENT)
+    ann = peers.phone("baresip", Account("ann", PASSWORDS["ann"], edge.server(), expires=600), tone=440)
+    ben = peers.pjsua(Account("ben", PASSWORDS["ben"], edge.server(), expires=600), tone=1010)
+    ann.wait_registered()
+    ben.wait_registered()
+    poll(lambda: edge.metric("sip_edge_registrations") == 2, "both are registered")
+    if how == "crash":
+        edge.kill()
+        edge.start()
+    else:
+        edge.restart()
+    ann.dial("202")
+    ben.wait_incoming()
+    ben.answer()
+    ann.wait_established()
+    tones.talk()
+    ann.hangup()
+    ben.wait_closed()
+    peers.stop_phones()
+    tones.assert_heard(ben.recording, 440)
+    edge.assert_at_rest(0)
+    edge.stop()
+
+
+def test_new_seat_without_a_restart(edge: Edge, peers: Peers) -> None:
+    """What is provisioned while the edge runs holds within a second; a live call is not touched."""
+    edge.start()
+    edge.provision(DOCUMENT)
+    ann = peers.phone("baresip", Account("ann", PASSWORDS["ann"], edge.server()), tone=440)
+    ben = peers.pjsua(Account("ben", PASSWORDS["ben"], edge.server()), tone=1010)
+    ann.wait_registered()
+    ben.wait_registered()
+    ann.dial("202")
+    ben.wait_incoming()
+    ben.answer()
+    ann.wait_established()
+    seats = [*DOCUMENT["seats"], {"username": "cid", "account": "K1", "password": "cid-3", "extension": "203"}]  # type: ignore[misc]
+    edge.provision({**DOCUMENT, "seats": seats})
+    cid = peers.pjsua(Account("cid", "cid-3", edge.server()))
+    cid.wait_registered(3)
+    assert len(edge.rows("calls")) == 1
+    ben.hangup()
+    ann.wait_closed()
+    peers.stop_phones()
+    edge.stop()
+
+
+def test_stopping_with_a_call_up(edge: Edge, peers: Peers) -> None:
+    """SIGTERM ends live calls with a BYE to both sides, and the daemon ends cleanly."""
+    edge.start()
+    edge.provision(DOCUMENT)
+    ann = peers.phone("baresip", Account("ann", PASSWORDS["ann"], edge.server()), tone=440)
+    ben = peers.pjsua(Account("ben", PASSWORDS["ben"], edge.server()), tone=1010)
+    ann.wait_registered()
+    ben.wait_registered()
+    ann.dial("202")
+    ben.wait_incoming()
+    ben.answer()
+    ann.wait_established()
+    ben.wait_established()
+    edge.stop()
+    ann.wait_closed()
+    ben.wait_closed()
