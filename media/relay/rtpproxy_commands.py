@@ -114,7 +114,7 @@ class Counters:
 def read_address(reply: str) -> RelayAddress | None:
     """The reply to U or L; None where the medium is unknown. Raises RelayError."""
     parts = reply.split(" && ", 1)[0].split()
-    if not parts or reply[0] == "E" or not parts[0].isdigit():
+    if not parts or reply[0] == "E" or not _digits(parts[0]):
         raise _refused(reply)
     port = int(parts[0])
     if port == 0:
@@ -129,7 +129,7 @@ def read_counters(reply: str) -> Counters | None:
     if reply == _UNKNOWN_SESSION:
         return None
     parts = reply.split(" && ", 1)[0].split()
-    if len(parts) != 4 or not all(part.isdigit() for part in parts):
+    if len(parts) != 4 or not all(map(_digits, parts)):
         raise _refused(reply)
     return Counters(*(int(part) for part in parts))
 
@@ -137,9 +137,13 @@ def read_counters(reply: str) -> Counters | None:
 def read_media(totals: str, pulse: str) -> int:
     """The media that exist now, without the relay's own, from the two replies to MEDIA. Raises RelayError."""
     parts = totals.split()
-    if len(parts) != 2 or not all(part.isdigit() for part in parts):
+    if len(parts) != 2 or not all(map(_digits, parts)):
         raise _refused(totals)
     return int(parts[0]) - int(parts[1]) - (pulse != _UNKNOWN_SESSION)
+
+
+def _digits(word: str) -> bool:
+    return word.isascii() and word.isdigit()
 
 
 def _refused(reply: str) -> RelayError:
