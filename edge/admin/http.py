@@ -12,9 +12,9 @@ from datetime import timedelta
 from ipaddress import ip_address
 from typing import Final
 
-import asyncpg
 from aiohttp import web
 
+from config.store import AWAY
 from edge.admin.text import json_text, parse_age
 from edge.admin.views import AdminViews, CallView, CarrierView, RegistrationView
 
@@ -22,7 +22,6 @@ PCAP_TYPE = "application/vnd.tcpdump.pcap"
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _VIEWS: Final = web.AppKey("views", AdminViews)
 _OPEN = frozenset({"/metrics", "/healthz", "/readyz"})
-_AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -96,7 +95,7 @@ async def _errors(request: web.Request, handler: _Handler) -> web.StreamResponse
         return _error(e.status, f"{request.method} {request.path}: {e.reason}")
     except ValueError as e:
         return _error(400, str(e))
-    except _AWAY as e:
+    except AWAY as e:
         return _error(503, f"the database does not answer ({type(e).__name__}: {e})")
 
 

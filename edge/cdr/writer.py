@@ -17,6 +17,7 @@ from typing import Protocol
 import asyncpg
 import structlog
 
+from config.store import AWAY
 from edge.cdr.record import CallRecord, Record, to_json
 from edge.cdr.spool import Batch, Spool
 from edge.cdr.tables import Purged
@@ -36,7 +37,6 @@ _REFUSED_BY_DATABASE = (
     asyncpg.ProgramLimitExceededError,
 )
 """Errors that are the record's own fault; every other is the database's and passes."""
-_AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
 
 
 class RecordStore(Protocol):
@@ -188,7 +188,7 @@ class RecordWriter:
                 await self._store.insert(calls, refused)
         except _REFUSED_BY_DATABASE as e:
             return await self._without_bad_one(lines, e)
-        except _AWAY as e:
+        except AWAY as e:
             self._counters.record_failure("database")
             if not self._away:
                 self._away = True
@@ -231,23 +231,33 @@ class Purger(Protocol):
 
 class PurgeJob:
     """Forgets records when their time is up: refused calls after 7 days to the second, calls after `keep_calls` (at
-    most six months, domain rule 7.9) to the minute. `utc` gives the wall clock (aware, UTC)."""
+    most six months, domain rule 7.9) to the minute. `utc` gives the wall clock (aware, UTC); `also` are called
+    each time, for what else has an age (the message trace)."""
 
-    def __init__(self, records: Purger, utc: Callable[[], datetime], keep_calls: timedelta = SIX_MONTHS) -> None:
+    def __init__(
+        self,
+        records: Purger,
+        utc: Callable[[], datetime],
+        keep_calls: timedelta = SIX_MONTHS,
+        also: Sequence[Callable[[], None]] = (),
+    ) -> None:
         if not timedelta(0) < keep_calls <= SIX_MONTHS:
             raise ValueError(f"call records may be kept for at most {SIX_MONTHS.days} days, not {keep_calls}")
         self._records = records
         self._utc = utc
         self._keep_calls = keep_calls
+        self._also = also
         self._closing = asyncio.Event()
         self._log = structlog.get_logger(room="cdr")
 
     async def once(self) -> float:
         """Purge now; seconds until it is worth doing again. A database that is away is tried again after a minute."""
         now = self._utc()
+        for purge in self._also:
+            purge()
         try:
             purged = await self._records.purge(now, self._keep_calls)
-        except _AWAY as e:
+        except AWAY as e:
             self._log.warning("records.purge_failed", error=f"{type(e).__name__}: {e}")
             return _PURGE_EVERY
         if purged.calls or purged.refused:

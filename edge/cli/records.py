@@ -123,6 +123,8 @@ def _from_database(config: Path | None, away: EdgeAway, ask: Callable[[PostgresR
     # Loaded here only: the daemon mostly answers, and commands start faster without.
     import asyncpg
 
+    from config.store import AWAY
+
     async def run() -> _T:
         connection: AnyConnection = await asyncpg.connect(url, timeout=10)
         try:
@@ -132,5 +134,5 @@ def _from_database(config: Path | None, away: EdgeAway, ask: Callable[[PostgresR
 
     try:
         return asyncio.run(run())
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, ValueError) as e:
+    except (*AWAY, ValueError) as e:
         raise CommandError(f"{away}; and the database does not answer ({type(e).__name__}: {e})") from None

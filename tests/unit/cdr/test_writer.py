@@ -227,12 +227,15 @@ async def test_the_purge_comes_back_when_the_next_record_is_due(next_in: timedel
 
 
 async def test_a_purge_without_database_is_tried_again() -> None:
-    """An outage does not end the job."""
+    """An outage does not end the job, nor keep what is not in the database (traces) beyond its time."""
+    others: list[str] = []
 
     async def answer(_now: datetime) -> Purged:
         raise AWAY
 
-    assert await PurgeJob(FakePurger(answer), lambda: NOON).once() == 60.0
+    job = PurgeJob(FakePurger(answer), lambda: NOON, also=[lambda: others.append("trace")])
+    assert await job.once() == 60.0
+    assert others == ["trace"]
 
 
 def test_records_may_not_be_kept_longer_than_the_law_allows() -> None:
