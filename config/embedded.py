@@ -18,11 +18,14 @@ import pwd
 import shutil
 import subprocess
 import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 
 from config.errors import ConfigError
+from config.settings import Settings
 
 SYSTEM_USER = "sip-edge-db"
 _MAJOR = "18"
@@ -223,6 +226,16 @@ class EmbeddedPostgres:
                 output.seek(0)
                 said = output.read().decode("utf-8", "replace").strip()
                 raise ConfigError(f"the embedded database in {self.folder}: {command} failed: {said}")
+
+
+@asynccontextmanager
+async def database(settings: Settings) -> AsyncIterator[str]:
+    """The URL of the database that `settings` name; the embedded one runs while the block does. Raises ConfigError."""
+    if settings.database is not None:
+        yield settings.database
+        return
+    async with EmbeddedPostgres(settings.database_folder) as server:
+        yield server.url
 
 
 class _Lock:

@@ -7,7 +7,7 @@ import sys
 import typer
 
 from config.errors import ConfigError
-from edge.cli import live, records, run
+from edge.cli import carrier_sim, demo, live, migrate, provision, records, relay, run
 from edge.cli.output import CommandError
 
 app = typer.Typer(
@@ -19,6 +19,9 @@ app = typer.Typer(
 )
 
 app.command()(run.run)
+app.command()(relay.relay)
+app.add_typer(demo.app, name="demo")
+app.add_typer(carrier_sim.app, name="carrier-sim")
 app.command()(live.calls)
 app.command()(live.registrations)
 app.command()(live.carriers)
@@ -26,6 +29,9 @@ app.command()(live.trace)
 app.command()(records.why)
 app.command()(records.refusals)
 app.command()(live.drain)
+app.command()(migrate.migrate)
+app.command()(provision.check_config)
+app.add_typer(provision.app, name="provision")
 
 
 def main() -> None:

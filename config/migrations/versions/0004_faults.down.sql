@@ -1,0 +1,1 @@
+DROP FUNCTION sip_edge.faults_of, sip_edge.check_rows;
