@@ -606,10 +606,14 @@ async def test_a_hung_engine_fails_in_time(start_relay: StartRelay, peer: MakePe
     session = relay.session("patient", nobody)
     await session.forward(a.sdp(), "a", "b1")
     process.process.send_signal(signal.SIGSTOP)
-    with pytest.raises(RelayError, match=r"did not answer within 0\.5 s"):
-        await session.forward(b.sdp(), "b", "b1")
-    assert not relay.ready
-    process.process.send_signal(signal.SIGCONT)
+    try:
+        # All threads have stopped when the parent can see it.
+        os.waitid(os.P_PID, process.process.pid, os.WSTOPPED | os.WNOWAIT)
+        with pytest.raises(RelayError, match=r"did not answer within 0\.5 s"):
+            await session.forward(b.sdp(), "b", "b1")
+        assert not relay.ready
+    finally:
+        process.process.send_signal(signal.SIGCONT)
     await ready_again(relay)
     to_a = Told.read(await session.forward(b.sdp(), "b", "b1"))
     a.send((RELAY, to_a.ports[0]), rtp(1))
