@@ -14,6 +14,7 @@ from config.model import Ha1, Seat, Trunk
 from config.snapshot import Snapshot
 from dialplan.model import Reason, Refusal
 from edge.inbound.steps.failures import Failures
+from edge.inbound.steps.offers import Device, Offers
 from edge.observability.logging import get_logger
 from edge.sip.auth.digest import Credentials, challenges, check, find_credentials, matches_uri
 from edge.sip.auth.nonce import Nonces, NonceVerdict
@@ -57,7 +58,8 @@ Result = Authenticated | Challenge | Refusal
 
 @dataclass(frozen=True, slots=True)
 class DigestSettings:
-    """`algorithms` best first: SHA-256 and MD5 are what provisioning stores. Phones take the first that they know."""
+    """`algorithms` best first: SHA-256 and MD5 are what provisioning stores. Phones take the first that they know, and
+    those that choke on two are offered MD5 alone (`edge.inbound.steps.offers`)."""
 
     realm: str
     algorithms: tuple[str, ...] = ("SHA-256", "MD5")
@@ -84,7 +86,8 @@ class Authenticator:
             raise ValueError(f"digest algorithms are {' and '.join(_STORED)}, not {', '.join(unknown) or 'none'}")
         self._realm = settings.realm
         self._algorithms: Sequence[str] = settings.algorithms
-        self._upper = {a.upper() for a in settings.algorithms}
+        self._offers = Offers(settings.algorithms)
+        self._by_name = {a.upper(): a for a in settings.algorithms}
         self._nonces = nonces
         self._bans = bans
         self._exempt = exempt
@@ -98,16 +101,18 @@ class Authenticator:
         given = find_credentials(headers.get_all("authorization"), self._realm)
         if given is None:
             given = find_credentials(headers.get_all("proxy-authorization"), self._realm)
-        if given is None or given.algorithm.upper() not in self._upper:  # T7.1, T7.2: as if there were none
-            return self._challenge(request, flow, now)
+        if given is None or given.algorithm.upper() not in self._by_name:  # T7.1, T7.2: as if there were none
+            return self._challenge(request, flow, now, self._offers.to(self._device(request, flow), now))
         host = flow.remote.host
         source = self._bans.source_of(host)
+        self._offers.answered(self._device(request, flow))
         username = given.username
+        same = (self._by_name[given.algorithm.upper()],)
         if self._locked(source, username, now):
             return Refusal(Reason.NOT_AUTHENTICATED, "too many failed attempts", status=403)
         if not self._nonces.genuine(given.nonce, host):
             self._failed("stale")
-            return self._challenge(request, flow, now, stale=True)
+            return self._challenge(request, flow, now, same, stale=True)
         who: Seat | Trunk | None = snapshot.seats.get(username) or snapshot.trunk_by_username(username)
         if isinstance(who, Trunk) and who.mode == "static":
             who = None
@@ -115,11 +120,11 @@ class Authenticator:
         right = check(given, request.method, secrets) and matches_uri(given, request.uri)
         if who is None or not right:
             self._count(request, flow, given, "unknown-user" if who is None else "wrong-password", now)
-            return self._challenge(request, flow, now)
+            return self._challenge(request, flow, now, same)
         verdict = self._nonces.accept(given.nonce, host, given.nc, now)
         if verdict is not NonceVerdict.FRESH:
             self._failed("replay" if verdict is NonceVerdict.REPLAYED else "stale")
-            return self._challenge(request, flow, now, stale=True)
+            return self._challenge(request, flow, now, same, stale=True)
         self._remember(source, username)
         return Authenticated(who)
 
@@ -129,10 +134,16 @@ class Authenticator:
         for key in (source, (source, username), ("user", username)):
             self._failures.pardon(key)
 
-    def _challenge(self, request: Request, flow: Flow, now: float, stale: bool = False) -> Challenge:
+    def _device(self, request: Request, flow: Flow) -> Device:
+        user = request.from_.uri.user or ""
+        return self._bans.source_of(flow.remote.host), user, request.headers.get("user-agent") or ""
+
+    def _challenge(
+        self, request: Request, flow: Flow, now: float, algorithms: Sequence[str], stale: bool = False
+    ) -> Challenge:
         response = response_to(request, 401)
         nonce = self._nonces.issue(flow.remote.host, now)
-        for value in challenges(self._realm, nonce, self._algorithms, stale):
+        for value in challenges(self._realm, nonce, algorithms, stale):
             response.headers.add("WWW-Authenticate", value)
         return Challenge(response)
 
