@@ -608,7 +608,7 @@ async def test_a_hung_engine_fails_in_time(start_relay: StartRelay, peer: MakePe
     process.process.send_signal(signal.SIGSTOP)
     try:
         # All threads have stopped when the parent can see it.
-        os.waitid(os.P_PID, process.process.pid, os.WSTOPPED | os.WNOWAIT)
+        await asyncio.to_thread(os.waitid, os.P_PID, process.process.pid, os.WSTOPPED | os.WNOWAIT)
         with pytest.raises(RelayError, match=r"did not answer within 0\.5 s"):
             await session.forward(b.sdp(), "b", "b1")
         assert not relay.ready
