@@ -25,8 +25,8 @@ EVERY_PHONE = list(itertools.product(KINDS, TRANSPORTS))
 def test_phone_calls_phone_by_extension(world: World, caller: str, callee: str, transport: str) -> None:
     """A seat dials an extension; both hear each other and nobody else, and the extension is what is shown."""
     alice = world.phone(caller, "alice", transport, tone=440)
-    bob = world.phone(callee, "bob", transport, tone=1010)
-    alice.dial(SEATS["bob"][0])
+    bob = world.phone(callee, "bobby", transport, tone=1010)
+    alice.dial(SEATS["bobby"][0])
     assert SEATS["alice"][0] in bob.wait_incoming()
     alice.wait_ringing()
     bob.answer()
@@ -60,7 +60,7 @@ def test_carrier_calls_phone(world: World, kind: str, transport: str) -> None:
 def test_phone_calls_carrier(world: World, kind: str, transport: str) -> None:
     """A seat dials a national number; it goes out as E.164 with the seat's number, and the echo is heard."""
     carrier = world.carrier_answers("uas_answer")
-    phone = world.phone(kind, "bob", transport, tone=740)
+    phone = world.phone(kind, "bobby", transport, tone=740)
     phone.dial("030123456")
     phone.wait_established()
     tones.talk()
@@ -111,7 +111,7 @@ def test_first_phone_to_answer_wins(world: World) -> None:
             [("baresip", "udp"), ("pjsua2", "tcp"), ("linphone", "tls")], (440, 570, 740), strict=True
         )
     ]
-    bob = world.phone("pjsua2", "bob", tone=1010)
+    bob = world.phone("pjsua2", "bobby", tone=1010)
     bob.dial(SEATS["alice"][0])
     for phone in phones:
         phone.wait_incoming()
@@ -134,9 +134,9 @@ def test_first_phone_to_answer_wins(world: World) -> None:
 def test_hold_and_resume(world: World, kind: str) -> None:
     """Every kind of phone holds and resumes; the other side is told so, and both hear each other again."""
     phone = world.phone(kind, "alice", tone=440)
-    other = world.peers.pjsua(world.account("bob"), tone=1010)
+    other = world.peers.pjsua(world.account("bobby"), tone=1010)
     other.wait_registered()
-    phone.dial(SEATS["bob"][0])
+    phone.dial(SEATS["bobby"][0])
     other.wait_incoming()
     other.answer()
     phone.wait_established()
@@ -177,8 +177,8 @@ def test_called_side_holds(world: World) -> None:
 def test_digits_both_ways(world: World, kind: str) -> None:
     """RFC 4733 digits pass through the relay in both directions, in order."""
     phone = world.phone(kind, "alice")
-    other = world.phone("pjsua2", "bob", tone=1010)
-    phone.dial(SEATS["bob"][0])
+    other = world.phone("pjsua2", "bobby", tone=1010)
+    phone.dial(SEATS["bobby"][0])
     other.wait_incoming()
     other.answer()
     phone.wait_established()
@@ -197,7 +197,7 @@ def test_digits_both_ways(world: World, kind: str) -> None:
 def test_early_media_is_heard(world: World, kind: str) -> None:
     """What a carrier plays in a 183 is heard before the answer, and giving up reaches the carrier."""
     carrier = world.carrier_answers("uas_early_media_forever")
-    phone = world.phone(kind, "bob", tone=2150)
+    phone = world.phone(kind, "bobby", tone=2150)
     phone.dial(SOMEBODY)
     carrier.wait_for(status=183, direction="out")
     tones.talk(2)
@@ -214,7 +214,7 @@ def test_phone_behind_nat(world: World, transport: str) -> None:
     hidden = world.phone(
         "pjsua2", "alice", transport, tone=440, media_address="10.99.0.7", signalling_address="10.99.0.7"
     )
-    bob = world.phone("baresip", "bob", tone=1010)
+    bob = world.phone("baresip", "bobby", tone=1010)
     bob.dial(SEATS["alice"][0])
     hidden.wait_incoming()
     hidden.answer()
@@ -241,11 +241,11 @@ def test_number_forwarded_to_the_outside(world: World) -> None:
 def test_two_calls_do_not_mix(world: World) -> None:
     """Two calls at the same time each keep their own audio."""
     alice = world.phone("baresip", "alice", tone=440)
-    bob = world.phone("pjsua2", "bob", tone=1010)
+    bob = world.phone("pjsua2", "bobby", tone=1010)
     carol = world.phone("linphone", "carol", tone=1750)
-    dave = world.phone("pjsua2", "dave", tone=2550)
-    alice.dial(SEATS["bob"][0])
-    carol.dial(SEATS["dave"][0])
+    dave = world.phone("pjsua2", "david", tone=2550)
+    alice.dial(SEATS["bobby"][0])
+    carol.dial(SEATS["david"][0])
     for phone in (bob, dave):
         phone.wait_incoming()
         phone.answer()
@@ -267,14 +267,14 @@ def test_two_calls_do_not_mix(world: World) -> None:
 def test_refusals_of_phones(world: World) -> None:
     """A phone that declines ends the caller's attempt; a seat without a phone is unavailable."""
     alice = world.phone("pjsua2", "alice")
-    bob = world.peers.pjsua(world.account("bob"), tone=1010)
+    bob = world.peers.pjsua(world.account("bobby"), tone=1010)
     bob.wait_registered()
-    alice.dial(SEATS["bob"][0])
+    alice.dial(SEATS["bobby"][0])
     bob.wait_incoming()
     bob.hangup(486)
     assert alice.wait_closed().startswith("486")
     mark = alice.mark
-    alice.dial(SEATS["erin"][0])
+    alice.dial(SEATS["erika"][0])
     assert alice.wait_closed(after=mark).startswith("480")
     mark = alice.mark
     alice.dial("299")

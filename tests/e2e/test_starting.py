@@ -16,13 +16,13 @@ from peers.process import poll
 
 pytestmark = pytest.mark.phones
 
-PASSWORDS = {"ann": "ann-Pass-1", "ben": "ben-Pass-2"}
+PASSWORDS = {"annie": "ann-Pass-1", "benno": "ben-Pass-2"}
 DOCUMENT: dict[str, object] = {
     "version": 1,
     "accounts": [{"id": "K1", "name": "Example", "country": "DE", "area_code": "228"}],
     "seats": [
-        {"username": "ann", "account": "K1", "password": PASSWORDS["ann"], "extension": "201"},
-        {"username": "ben", "account": "K1", "password": PASSWORDS["ben"], "extension": "202"},
+        {"username": "annie", "account": "K1", "password": PASSWORDS["annie"], "extension": "201"},
+        {"username": "benno", "account": "K1", "password": PASSWORDS["benno"], "extension": "202"},
     ],
 }
 
@@ -32,7 +32,7 @@ def edge(folder: Path, certificate: Certificate) -> Iterator[Edge]:
     """An edge of this test alone, not started; whatever still runs of it is ended."""
     made = Edge(folder / "edge", certificate=certificate)
     yield made
-    made.kill()
+    made.discard()
 
 
 def test_port_that_is_taken(edge: Edge) -> None:
@@ -86,8 +86,8 @@ def test_wrong_document_changes_nothing(edge: Edge) -> None:
         "accounts:\n"
         "  - {id: K1, name: Changed}\n"
         "seats:\n"
-        "  - {username: ann, account: K9, password: x}\n"
-        "  - {username: cid, account: K1, password: y, colour: red}\n"
+        "  - {username: annie, account: K9, password: x}\n"
+        "  - {username: cindy, account: K1, password: y, colour: red}\n"
     )
     done = edge.command("provision", "apply", str(bad))
     assert done.returncode != 0
@@ -120,8 +120,8 @@ def test_registrations_survive(edge: Edge, peers: Peers, how: str) -> None:
     """After a restart, and after a crash, a phone is called without having registered again."""
     edge.start()
     edge.provision(DOCUMENT)
-    ann = peers.phone("baresip", Account("ann", PASSWORDS["ann"], edge.server(), expires=600), tone=440)
-    ben = peers.pjsua(Account("ben", PASSWORDS["ben"], edge.server(), expires=600), tone=1010)
+    ann = peers.phone("baresip", Account("annie", PASSWORDS["annie"], edge.server(), expires=600), tone=440)
+    ben = peers.pjsua(Account("benno", PASSWORDS["benno"], edge.server(), expires=600), tone=1010)
     ann.wait_registered()
     ben.wait_registered()
     poll(lambda: edge.metric("sip_edge_registrations") == 2, "both are registered")
@@ -147,17 +147,17 @@ def test_new_seat_without_a_restart(edge: Edge, peers: Peers) -> None:
     """What is provisioned while the edge runs holds within a second; a live call is not touched."""
     edge.start()
     edge.provision(DOCUMENT)
-    ann = peers.phone("baresip", Account("ann", PASSWORDS["ann"], edge.server()), tone=440)
-    ben = peers.pjsua(Account("ben", PASSWORDS["ben"], edge.server()), tone=1010)
+    ann = peers.phone("baresip", Account("annie", PASSWORDS["annie"], edge.server()), tone=440)
+    ben = peers.pjsua(Account("benno", PASSWORDS["benno"], edge.server()), tone=1010)
     ann.wait_registered()
     ben.wait_registered()
     ann.dial("202")
     ben.wait_incoming()
     ben.answer()
     ann.wait_established()
-    seats = [*DOCUMENT["seats"], {"username": "cid", "account": "K1", "password": "cid-3", "extension": "203"}]  # type: ignore[misc]
+    seats = [*DOCUMENT["seats"], {"username": "cindy", "account": "K1", "password": "cid-3", "extension": "203"}]  # type: ignore[misc]
     edge.provision({**DOCUMENT, "seats": seats})
-    cid = peers.pjsua(Account("cid", "cid-3", edge.server()))
+    cid = peers.pjsua(Account("cindy", "cid-3", edge.server()))
     cid.wait_registered(3)
     assert len(edge.rows("calls")) == 1
     ben.hangup()
@@ -170,8 +170,8 @@ def test_stopping_with_a_call_up(edge: Edge, peers: Peers) -> None:
     """SIGTERM ends live calls with a BYE to both sides, and the daemon ends cleanly."""
     edge.start()
     edge.provision(DOCUMENT)
-    ann = peers.phone("baresip", Account("ann", PASSWORDS["ann"], edge.server()), tone=440)
-    ben = peers.pjsua(Account("ben", PASSWORDS["ben"], edge.server()), tone=1010)
+    ann = peers.phone("baresip", Account("annie", PASSWORDS["annie"], edge.server()), tone=440)
+    ben = peers.pjsua(Account("benno", PASSWORDS["benno"], edge.server()), tone=1010)
     ann.wait_registered()
     ben.wait_registered()
     ann.dial("202")

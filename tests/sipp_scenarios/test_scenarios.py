@@ -159,7 +159,7 @@ def test_nothing_of_the_caller_reaches_the_called(world: World) -> None:
 
 def phone_calls(world: World, scenario: str, called: str, **values: object) -> Trace:
     """A SIPp phone with bob's account calls with digest; what it saw."""
-    values = {"username": "bob", "password": password("bob"), "caller": "bob", **values}
+    values = {"username": "bobby", "password": password("bobby"), "caller": "bobby", **values}
     return world.peers.sipp(scenario, remote=world.edge.server(), address=PHONE_ADDRESS, called=called, **values).wait()
 
 
@@ -217,23 +217,23 @@ def register(world: World, seat: str, **values: object) -> Trace:
 
 def test_registration_is_added_and_removed(world: World) -> None:
     """A binding is there after the 200, several stand side by side, and `*` with expires 0 removes all of them."""
-    register(world, "erin", contact="<sip:one@127.0.0.31:5071>")
-    register(world, "erin", contact="<sip:two@127.0.0.31:5072>")
-    assert sorted(world.edge.registered("erin")) == ["sip:one@127.0.0.31:5071", "sip:two@127.0.0.31:5072"]
-    register(world, "erin", contact="*", expires=0)
-    assert world.edge.registered("erin") == []
+    register(world, "erika", contact="<sip:one@127.0.0.31:5071>")
+    register(world, "erika", contact="<sip:two@127.0.0.31:5072>")
+    assert sorted(world.edge.registered("erika")) == ["sip:one@127.0.0.31:5071", "sip:two@127.0.0.31:5072"]
+    register(world, "erika", contact="*", expires=0)
+    assert world.edge.registered("erika") == []
 
 
 def test_registration_too_brief(world: World) -> None:
     """Less than the shortest time is answered 423 with Min-Expires (RFC 3261 section 10.3)."""
-    seen = register(world, "erin", expires=5, status=423)
+    seen = register(world, "erika", expires=5, status=423)
     assert int(seen.responses(423)[0].header("Min-Expires")) >= 10
 
 
 def test_registration_with_wrong_password(world: World) -> None:
     """A wrong password registers nothing."""
-    register(world, "erin", password="wrong", status=401)
-    assert world.edge.registered("erin") == []
+    register(world, "erika", password="wrong", status=401)
+    assert world.edge.registered("erika") == []
 
 
 # -- bad input: the answer of the RFC, and no harm to another call -----------------------------------------------------

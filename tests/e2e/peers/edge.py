@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import urllib.error
@@ -90,6 +92,16 @@ class Edge:
             process, self._process = self._process, None
             process.process.kill()
             process.stop()
+
+    def discard(self) -> None:
+        """End whatever still runs of it, its database too, however it is."""
+        self.kill()
+        pid = self.folder / "data/database/postmaster.pid"
+        if pid.exists():
+            process = int(pid.read_text().split()[0])
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGINT)
+            poll(lambda: not pid.exists(), "the embedded database has ended")
 
     def restart(self) -> None:
         self.stop()

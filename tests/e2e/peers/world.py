@@ -33,16 +33,16 @@ SOMEBODY = "+4930123456"
 SEATS = {
     # name: (extension, number); the number belongs to the carrier that its calls go out over
     "alice": ("201", "+4922838601"),
-    "bob": ("202", "+4922838602"),
+    "bobby": ("202", "+4922838602"),
     "carol": ("203", "+4930555101"),
-    "dave": ("204", "+4930555201"),
-    "erin": ("205", "+4930555301"),
+    "david": ("204", "+4930555201"),
+    "erika": ("205", "+4930555301"),
 }
 FORWARDED = "+4930555190"
 """Our number that is forwarded to SOMEBODY."""
 UNASSIGNED = "+4922838677"
 """A number in our block that nobody has."""
-REGISTERED_CARRIERS = {"carol": "udp", "dave": "tcp", "erin": "tls"}
+REGISTERED_CARRIERS = {"carol": "udp", "david": "tcp", "erika": "tls"}
 """Seat to the transport of the carrier that its number belongs to."""
 
 
@@ -67,6 +67,9 @@ class World:
             | {FORWARDED: "line-udp"},
             network=f"sip:{NETWORK_ADDRESS}:{self.network_port}",
         )
+
+    def start(self) -> None:
+        """Start the edge, provision it, and wait until it has registered with its carriers."""
         self.edge.start()
         self.edge.provision(document(self))
         for transport in REGISTERED_CARRIERS.values():
@@ -120,13 +123,10 @@ class World:
         return self.peers.sipp(scenario, **common, **options)
 
     def stop(self) -> None:
-        """End the edge first: it unregisters."""
-        try:
-            self.edge.stop()
-            for transport in REGISTERED_CARRIERS.values():
-                assert self.kamailio.registered(f"line-{transport}") == [], "the edge left its registration behind"
-        finally:
-            self.kamailio.stop()
+        """End the edge, which must take its registrations back."""
+        self.edge.stop()
+        for transport in REGISTERED_CARRIERS.values():
+            assert self.kamailio.registered(f"line-{transport}") == [], "the edge left its registration behind"
 
 
 @pytest.fixture(scope="module")
@@ -134,11 +134,13 @@ def standing_world(request: pytest.FixtureRequest, certificate: Certificate) -> 
     """The edge and its carriers, for one module."""
     with artifacts(request) as folder:
         started = Peers(folder, certificate)
+        world = World(folder, certificate, started)
         try:
-            world = World(folder, certificate, started)
+            world.start()
             yield world
             world.stop()
         finally:
+            world.edge.discard()
             started.stop()
 
 
@@ -229,7 +231,7 @@ def document(world: World) -> dict[str, object]:
                 "channels": 5,
                 "ranges": [
                     {"prefix": SEATS["alice"][1], "route": {"seat": "alice"}},
-                    {"prefix": SEATS["bob"][1], "route": {"seat": "bob"}},
+                    {"prefix": SEATS["bobby"][1], "route": {"seat": "bobby"}},
                 ],
             }
         ],
