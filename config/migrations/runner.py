@@ -46,6 +46,8 @@ def _load() -> tuple[Migration, ...]:
             down = folder / entry.name.replace(".up.", ".down.")
             found.append(Migration(int(match[1]), match[2], entry.read_text("utf-8"), down.read_text("utf-8")))
     found.sort(key=lambda m: m.version)
+    if [m.version for m in found] != list(range(1, len(found) + 1)):
+        raise RuntimeError(f"migrations are not numbered one by one: {', '.join(map(str, found))}")
     return tuple(found)
 
 

@@ -63,28 +63,27 @@ CREATE TABLE sip_edge.never_shown (
 
 INSERT INTO sip_edge.emergency_numbers (country, digits)
 SELECT country, unnest(string_to_array(list, ' ')) FROM (VALUES
-    ('AD', '110 112 116 118'), ('AT', '112 122 128 133 140 141 144'), ('BE', '100 101 112'), ('BG', '112 150 160 166'),
-    ('CH', '112 117 118 143 144 145 147 1414'), ('CY', '112 199'), ('CZ', '112 150 155 156 158'), ('DE', '110 112'),
-    ('DK', '112 114'), ('EE', '110 112'), ('ES', '061 062 080 085 088 091 092 112'), ('FI', '112'),
-    ('FR', '15 17 18 112 114 115 119 191 196 197'), ('GB', '112 999 18000'), ('GG', '112 999'),
-    ('GR', '100 108 112 166 199'), ('HR', '112 192 193 194'), ('HU', '104 105 107 112'), ('IE', '112 999'),
-    ('IM', '112 999'), ('IS', '112'), ('IT', '112 113 115 118'), ('JE', '112 999'), ('LI', '112 117 118 144'),
-    ('LT', '112'), ('LU', '112 113'), ('LV', '110 112 113'), ('MC', '15 17 18 112'), ('MT', '112'), ('NL', '112'),
-    ('NO', '110 112 113'), ('PL', '112 997 998 999'), ('PT', '112 115'), ('RO', '112'), ('SE', '112'),
-    ('SI', '112 113'), ('SK', '112 150 155 158'), ('SM', '112 113 115 118'), ('US', '911'), ('CA', '911'),
-    ('VA', '112 113 115 118')
+    ('AD', '110 112 116 118'), ('AT', '112 122 128 133 140 141 144'), ('BE', '100 101 112'),
+    ('BG', '112 150 160 166'), ('CA', '112 911'), ('CH', '112 117 118 1414 143 144 145 147'), ('CY', '112 199'),
+    ('CZ', '112 150 151 152 153 154 155 156 157 158 159'), ('DE', '110 112'), ('DK', '112 114'), ('EE', '110 112'),
+    ('ES', '061 062 080 085 088 091 092 112'), ('FI', '112'), ('FR', '112 114 115 119 15 17 18 191 196 197'),
+    ('GB', '112 18000 999'), ('GG', '112 999'), ('GR', '100 108 112 166 199'), ('HR', '112 192 193 194'),
+    ('HU', '104 105 107 112'), ('IE', '112 999'), ('IM', '112 999'), ('IS', '112'), ('IT', '112 113 115 118'),
+    ('JE', '112 999'), ('LI', '112 117 118 144'), ('LT', '011 022 033 101 102 103 112'), ('LU', '112 113'),
+    ('LV', '110 112 113'), ('MC', '112 15 17 18'), ('MT', '112'), ('NL', '112 911'), ('NO', '110 112 113'),
+    ('PL', '112 997 998 999'), ('PT', '112 115'), ('RO', '112'), ('SE', '112 90000'), ('SI', '112 113'),
+    ('SK', '112 150 155 158'), ('SM', '112 113 115 118'), ('US', '112 911'), ('VA', '112 113 115 118')
 ) AS lists (country, list);
 
 INSERT INTO sip_edge.short_codes (country, digits)
 SELECT country, unnest(string_to_array(list, ' ')) FROM (VALUES
-    ('DE', '115 19222 124124'), ('GB', '100 101 105 111 119 123 150 151 154 155 159 195'), ('AT', '1450 147 142'),
-    ('CH', '1811 1818'), ('FR', '113 118 3919 3020')
+    ('AT', '142 1450 147'), ('CH', '1811 1818'), ('DE', '115 124124 19222'), ('FR', '113 118 3020 3919'),
+    ('GB', '100 101 105 111 119 123 150 151 154 155 159 195')
 ) AS lists (country, list);
 
 INSERT INTO sip_edge.never_shown (prefix) VALUES
-    ('+49900'), ('+49137'), ('+49138'), ('+49118'), ('+49110'), ('+49112'), ('+49115'),
-    ('+449'), ('+44118'), ('+448979'), ('+44999'), ('+44112'),
-    ('+43900'), ('+43901'), ('+43930'), ('+43931'), ('+43939'), ('+43118'),
+    ('+49900'), ('+49137'), ('+49138'), ('+49118'), ('+49110'), ('+49112'), ('+49115'), ('+449'), ('+44118'),
+    ('+448979'), ('+44999'), ('+44112'), ('+43900'), ('+43901'), ('+43930'), ('+43931'), ('+43939'), ('+43118'),
     ('+41900'), ('+41901'), ('+41906'), ('+3389');
 
 -- Emergency numbers of a country; 112 where the country is not listed.
@@ -135,7 +134,7 @@ CREATE TABLE sip_edge.carriers (
     CONSTRAINT carrier_domain CHECK (domain ~ '^([A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?\.?)+$' OR domain ~ '^\[[0-9A-Fa-f:.]+\]$'),
     CONSTRAINT carrier_outbound_proxy CHECK (outbound_proxy ~ '^sips?:[^[:space:]]+$'),
     CONSTRAINT carrier_transport CHECK (transport IN ('udp', 'tcp', 'tls')),
-    CONSTRAINT carrier_register_needs_username CHECK (mode <> 'register' OR username <> ''),
+    CONSTRAINT carrier_register_needs_username CHECK (mode <> 'register' OR coalesce(username, '') <> ''),
     CONSTRAINT carrier_static_needs_sources CHECK (mode <> 'static' OR sources <> '{}'),
     CONSTRAINT carrier_gin_registers CHECK (NOT gin OR mode = 'register'),
     CONSTRAINT carrier_expires CHECK (expires BETWEEN 60 AND 86400),
@@ -1305,4 +1304,62 @@ BEGIN
     LOOP
         EXECUTE format('COMMENT ON CONSTRAINT %I ON sip_edge.%I IS %L', which, table_name, words);
     END LOOP;
+END $$;
+
+-- What is wrong with rows, all at once and in words: for portals that check a form, and for the provisioning document.
+
+-- The broken rules of rows that are not stored yet; `candidates` is an array of objects with the table's columns.
+CREATE FUNCTION sip_edge.check_rows(table_name text, candidates jsonb)
+RETURNS TABLE (ordinal bigint, constraint_name text, rule text) LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    checks text;
+BEGIN
+    SELECT string_agg(format('(%L, %s)', conname, pg_get_expr(conbin, conrelid)), ', ' ORDER BY conname) INTO STRICT checks
+    FROM pg_constraint
+    WHERE contype = 'c' AND conrelid = format('sip_edge.%I', table_name)::regclass;
+    RETURN QUERY EXECUTE format(
+        'SELECT c.n, v.name::text, sip_edge.rule(v.name)
+         FROM jsonb_array_elements($1) WITH ORDINALITY AS c (row, n),
+              jsonb_populate_record(NULL::sip_edge.%I, c.row) AS t,
+              LATERAL (VALUES %s) AS v (name, holds)
+         WHERE NOT v.holds ORDER BY c.n, v.name',
+        table_name, checks
+    ) USING candidates;
+END $$;
+
+-- The broken rules between rows, of rows that are stored (perhaps only within this transaction). `keys` is an array of
+-- arrays with the values of the table's key.
+CREATE FUNCTION sip_edge.faults_of(table_name text, keys jsonb)
+RETURNS TABLE (ordinal bigint, fault text) LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    CASE table_name
+        WHEN 'carriers' THEN
+            RETURN QUERY SELECT k.n, sip_edge.carrier_faults(t) FROM jsonb_array_elements(keys) WITH ORDINALITY AS k (key, n)
+            JOIN sip_edge.carriers t ON t.name = k.key ->> 0;
+        WHEN 'accounts' THEN
+            RETURN QUERY SELECT k.n, sip_edge.account_faults(t) FROM jsonb_array_elements(keys) WITH ORDINALITY AS k (key, n)
+            JOIN sip_edge.accounts t ON t.id = k.key ->> 0;
+        WHEN 'trunks' THEN
+            RETURN QUERY SELECT k.n, sip_edge.trunk_faults(t) FROM jsonb_array_elements(keys) WITH ORDINALITY AS k (key, n)
+            JOIN sip_edge.trunks t ON t.account = k.key ->> 0 AND t.name = k.key ->> 1;
+        WHEN 'seats' THEN
+            RETURN QUERY SELECT k.n, sip_edge.seat_faults(t) FROM jsonb_array_elements(keys) WITH ORDINALITY AS k (key, n)
+            JOIN sip_edge.seats t ON t.username = k.key ->> 0;
+        WHEN 'blocks' THEN
+            RETURN QUERY SELECT k.n, sip_edge.block_faults(t) FROM jsonb_array_elements(keys) WITH ORDINALITY AS k (key, n)
+            JOIN sip_edge.blocks t ON t.prefix = k.key ->> 0;
+        WHEN 'ranges' THEN
+            RETURN QUERY SELECT k.n, sip_edge.range_faults(t) FROM jsonb_array_elements(keys) WITH ORDINALITY AS k (key, n)
+            JOIN sip_edge.ranges t ON t.prefix = k.key ->> 0;
+        WHEN 'numbers' THEN
+            RETURN QUERY SELECT k.n, sip_edge.number_faults(t) FROM jsonb_array_elements(keys) WITH ORDINALITY AS k (key, n)
+            JOIN sip_edge.numbers t ON t.number = k.key ->> 0;
+        WHEN 'external_numbers' THEN
+            RETURN QUERY SELECT k.n, sip_edge.external_number_faults(t) FROM jsonb_array_elements(keys) WITH ORDINALITY AS k (key, n)
+            JOIN sip_edge.external_numbers t ON t.account = k.key ->> 0 AND t.number = k.key ->> 1;
+        WHEN 'fax_boxes' THEN
+            RETURN QUERY SELECT k.n, format('account %s does not exist', k.key ->> 0)
+            FROM jsonb_array_elements(keys) WITH ORDINALITY AS k (key, n)
+            WHERE NOT EXISTS (SELECT FROM sip_edge.accounts WHERE id = k.key ->> 0);
+    END CASE;
 END $$;
