@@ -11,7 +11,7 @@ from typing import Protocol
 from config.model import Carrier
 from config.snapshot import EMPTY, Snapshot
 from config.tables.carrier_states import CarrierStateRow
-from config.tables.write_behind import WriteBehind
+from config.tables.write_behind import DATABASE_ERRORS, WriteBehind
 from edge.carriers.line import Line, Ways, hop_of
 from edge.carriers.login import Judgement
 from edge.carriers.registering_line import RegisteringLine
@@ -40,6 +40,10 @@ class CarrierStateStore(Protocol):
 
     async def save(self, changes: Mapping[str, CarrierStateRow | None]) -> None:
         """Store states; None removes one."""
+        ...
+
+    async def clear(self) -> None:
+        """Forget the states of this edge."""
         ...
 
 
@@ -108,6 +112,7 @@ class Carriers:
         self._by_host: dict[str, list[Line]] = {}
         self._stopped = False
         self._shown: dict[str, tuple[str, str]] = {}
+        self._store_of = store
         self._writer: WriteBehind[str, CarrierStateRow | None] | None = None
         if store is not None:
             self._writer = WriteBehind(store.save, self._not_stored)
@@ -140,9 +145,14 @@ class Carriers:
         self._index()
 
     async def run(self) -> None:
-        """Write states behind until `stop`."""
-        if self._writer is not None:
-            await self._writer.run()
+        """Write states behind until `stop`; what the last run of this edge said is forgotten first."""
+        if self._store_of is None or self._writer is None:
+            return
+        try:
+            await self._store_of.clear()
+        except DATABASE_ERRORS as error:
+            self._not_stored(error)
+        await self._writer.run()
 
     async def stop(self, seconds: float = 4.0) -> None:
         """Unregister everywhere (T1.27), within so many seconds."""

@@ -1,7 +1,8 @@
-"""Bindings on disk: written behind, read at start, so that a restart of the edge is no restart of its phones."""
+"""Keeps bindings: written behind and read at start, so that our restart is none of the phones; dropped at their end."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Protocol, cast
@@ -20,6 +21,8 @@ from edge.sip.uri import Uri
 from edge.transport.clock import Clock
 
 _log = get_logger("registrar")
+_EXPIRE_EVERY = 2.0
+"""Seconds; nobody is called at a contact that ran out meanwhile, since the registrar looks at the time itself."""
 
 
 class RegistrationStore(Protocol):
@@ -46,6 +49,7 @@ class Keeper:
         self._snapshot = snapshot
         self._writer: WriteBehind[Aor, None] = WriteBehind(self._save, self._failed)
         self._loaded = False
+        self._stopped = asyncio.Event()
         registrar.listen(lambda aor: self._writer.put(aor, None))
 
     @property
@@ -76,12 +80,24 @@ class Keeper:
         return len(bindings)
 
     async def run(self) -> None:
-        """Write behind until `stop`."""
-        await self._writer.run()
+        """Write behind, and drop what runs out, until `stop`."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._writer.run())
+            group.create_task(self._expire())
 
     def stop(self) -> None:
         """Let `run` end after a last attempt to write."""
+        self._stopped.set()
         self._writer.stop()
+
+    async def _expire(self) -> None:
+        while not self._stopped.is_set():
+            self._registrar.expire(self._clock.now())
+            try:
+                async with asyncio.timeout(_EXPIRE_EVERY):
+                    await self._stopped.wait()
+            except TimeoutError:
+                pass
 
     async def _save(self, batch: Mapping[Aor, None]) -> None:
         now, utc, snapshot = self._clock.now(), self._clock.utcnow(), self._snapshot()

@@ -74,6 +74,9 @@ class Network:
         self.requests.append((request, flow, handler))
         return len(self.requests)
 
+    async def clear(self) -> None:
+        self.rows.clear()
+
     async def save(self, changes: Mapping[str, CarrierStateRow | None]) -> None:
         self.rows.update(changes)
 

@@ -121,6 +121,22 @@ async def test_writer_runs_until_stopped() -> None:
     await task
 
 
+@pytest.mark.looptime
+async def test_what_runs_out_is_dropped() -> None:
+    """Within seconds of its end, from memory and from the table."""
+    office, store = Office(), MemoryStore()
+    keeper = keep(office, store)
+    task = asyncio.ensure_future(keeper.run())
+    office.send(SEAT, "<sip:201@10.0.0.5>", expires=60)
+    await asyncio.sleep(1)
+    assert len(store.rows[("seat", "201")]) == 1 and office.registrar.counts()["seat"] == 1
+    office.clock.seconds += 60
+    await asyncio.sleep(3)
+    assert store.rows[("seat", "201")] == [] and office.registrar.counts()["seat"] == 0
+    keeper.stop()
+    await task
+
+
 @pytest.fixture
 async def postgres(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[asyncpg.Pool]:
     """A real PostgreSQL with our schema."""
