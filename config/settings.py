@@ -185,6 +185,8 @@ class Settings(BaseSettings):
     """Call records are deleted after so many days."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_mask_numbers: bool = True
+    trace_megabytes: Annotated[int, Field(ge=0, le=16384)] = 64
+    """Memory for the SIP messages of recent calls (`sip-edge trace`); 0 keeps none."""
 
     @classmethod
     def settings_customise_sources(

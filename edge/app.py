@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 import secrets
 import signal
-import socket
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
+from datetime import timedelta
 from importlib.metadata import version
 from ipaddress import ip_address, ip_network
 from typing import Literal
@@ -34,7 +35,7 @@ from edge.b2bua.sip_port import SipPort
 from edge.carriers.runner import Carriers
 from edge.cdr.spool import Spool
 from edge.cdr.tables import PostgresRecords
-from edge.cdr.writer import RecordWriter
+from edge.cdr.writer import PurgeJob, RecordWriter
 from edge.channels.local import LocalChannels
 from edge.inbound.admission import Admission
 from edge.inbound.dispatch import Dispatch
@@ -58,6 +59,7 @@ from edge.transport.clock import RandomIds, SystemClock
 from edge.transport.driver import Driver, Listener
 from edge.transport.exchange import Exchange
 from edge.transport.guard import Guard, GuardLimits, Network
+from edge.transport.own_address import own_address
 from edge.transport.reach import reach
 from edge.transport.resolver import CaresDns, Resolver
 from edge.transport.tls import client_context, server_context
@@ -75,12 +77,14 @@ STOP_SECONDS = 3.0
 class Edge:
     """One running edge. `start` raises what its rooms raise: ListenError, RelayError, ConfigError, each in words."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, dropped_lines: Callable[[], int] = lambda: 0) -> None:
+        """`dropped_lines`: log lines lost so far, for the metric."""
         self.settings = settings
+        self._dropped_lines = dropped_lines
         self.clock = SystemClock()
         self.ids = RandomIds()
         self.metrics = Metrics(version("sip-edge"), settings.edge_name)
-        self.tap = Tap()
+        self.tap = Tap(settings.trace_megabytes * 1024 * 1024)
         self.calls = Calls()
         self._stack = AsyncExitStack()
         self._random = random.Random()
@@ -114,6 +118,12 @@ class Edge:
         self.writer = RecordWriter(Spool(settings.data_dir / "spool"), records, self.metrics)
         self._run(self.writer.run(), self.writer.close)
         self.records = records
+        purge = PurgeJob(
+            records,
+            clock.utcnow,
+            timedelta(days=settings.call_records_keep_days),
+            also=[lambda: self.tap.purge(self.driver.now())],
+        )
 
         timers = TimerConfig(t1=settings.t1, t2=settings.t2, t4=settings.t4, c=settings.answer_timeout + 10)
         self.guard = Guard(
@@ -203,12 +213,14 @@ class Edge:
             identifier.apply(snapshot)
             self.registrar.apply(snapshot)
             self.carriers.apply(snapshot)
+            gc.freeze()  # a million rows must not be walked by every full collection
 
         apply(self.snapshot(), self.snapshot())
         self.store.on_swap(apply)
         await self.keeper.load()
         self._run(self.keeper.run(), self.keeper.stop)
         self._run(self.carriers.run(), self.carriers.stop)
+        self._run(purge.run(), purge.close)
         self.qualifier.start()
         stack.callback(self.qualifier.stop)
         watch = LoopWatch(self.metrics.loop_lag)
@@ -216,7 +228,7 @@ class Edge:
         stack.callback(watch.stop)
 
         self.views = Views(self)
-        self.metrics.attach(self.views.live)
+        self.metrics.attach(self.views.live, self._dropped_lines)
         self.admin = AdminHttp(self.views, settings.admin_host, settings.admin_port)
         await self.admin.start()
         stack.push_async_callback(self.admin.stop)
@@ -253,16 +265,7 @@ class Edge:
         settings = self.settings
         if settings.relay_socket is not None:
             return RtpIoRelay(str(settings.relay_socket))
-        bind = settings.media_address
-        if ip_address(bind).is_unspecified:
-            bind = own_address(bind)
-        options = RelayOptions(
-            socket=str(settings.data_dir / "relay.sock"),
-            bind=(Bind(bind, "main", settings.media_advertised or ""),),
-            ports=settings.media_ports,
-            timeout=int(settings.media_timeout),
-            parented=True,
-        )
+        options = relay_options(settings, str(settings.data_dir / "relay.sock"), parented=True)
         return RtpIoRelay(child=RelayChild(options))
 
     def _reach(self, resolver: Resolver) -> Callable[[Uri], Awaitable[Flow]]:
@@ -308,7 +311,7 @@ async def serve(settings: Settings) -> None:
     """Run an edge until SIGTERM or SIGINT, or until a drained edge has ended its last call."""
     lines = LineWriter(2)
     configure(lines, settings.log_level, settings.log_mask_numbers)
-    edge = Edge(settings)
+    edge = Edge(settings, lambda: lines.dropped)
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -324,17 +327,18 @@ async def serve(settings: Settings) -> None:
         lines.close()
 
 
-def own_address(like: str) -> str:
-    """The address of this machine that the default route leaves from; loopback where there is none."""
-    family, far, loopback = (
-        (socket.AF_INET6, "2001:db8::1", "::1") if ":" in like else (socket.AF_INET, "192.0.2.1", "127.0.0.1")
+def relay_options(settings: Settings, socket_path: str, *, parented: bool) -> RelayOptions:
+    """What the relay process is started with."""
+    bind = settings.media_address
+    if ip_address(bind).is_unspecified:
+        bind = own_address(bind)
+    return RelayOptions(
+        socket=socket_path,
+        bind=(Bind(bind, "main", settings.media_advertised or ""),),
+        ports=settings.media_ports,
+        timeout=int(settings.media_timeout),
+        parented=parented,
     )
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect((far, 9))
-        except OSError:
-            return loopback
-        return str(probe.getsockname()[0])
 
 
 def _listener(setting: ListenerSettings) -> Listener:

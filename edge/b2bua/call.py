@@ -1,8 +1,8 @@
 """The call: a pure reducer over what happens on its legs (docs/calls.md).
 
-`on_event(event, now)` changes the state and returns what is to be done. It knows no SIP, no sockets, no clock, so
-every race is an order of events and every order can be tested. It keeps three promises whatever comes: the caller gets exactly
-one final answer, the relay's ports are given back exactly once (`Finish`), and no leg is left behind.
+`on_event(event, now)` changes the state and returns what is to be done. It knows no SIP, no sockets, no clock, so every
+race is an order of events, and every order can be tested. It keeps three promises whatever comes: the caller gets one
+final answer, the relay's ports are given back exactly once (`Finish`), and no leg is left behind.
 """
 
 from __future__ import annotations

@@ -74,11 +74,11 @@ class Cancelled:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """An answered leg ended: BYE from the peer, or its dialog died (`detail` says how)."""
+    """An answered leg ended: BYE from the peer, or its dialog died (`detail` says how, empty for BYE)."""
 
     leg: LegId
     q850: int | None = None
-    detail: str = "bye"
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)

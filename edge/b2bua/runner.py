@@ -35,19 +35,17 @@ class CallRunner:
     """A call from its admission to its record."""
 
     __slots__ = (
-        "_admitted",
         "_attempts",
         "_branch_attempt",
         "_call",
-        "_claimed",
         "_draining_mailbox",
         "_engine",
         "_finish",
         "_legs_made",
         "_mailbox",
-        "_prepared",
         "_reason",
         "_session",
+        "_target_claim",
         "_tasks",
         "_timers",
         "_winner_sip",
@@ -83,7 +81,7 @@ class CallRunner:
         self._attempts: list[Attempt] = []
         self._branch_attempt: dict[LegId, int] = {}
         self._winner_sip: str | None = None
-        self._claimed = False
+        self._target_claim: str | None = None
         self._finish: do.Finish | None = None
         self._reason: Reason | None = None
 
@@ -95,28 +93,45 @@ class CallRunner:
             self._run(self._call.start())
             self._drain()
 
-    def limited(self, reached: LimitReached, refuse: Callable[[Refusal], None]) -> None:
-        """A channel limit stands against the call: its number's `on_limit` route is taken, or it is refused."""
-        following = next_route(
-            self.plan, Outcome.LIMIT, self.attempt, self._engine.snapshot(), self._engine.clock.utcnow()
-        )
-        if isinstance(following, RoutePlan):
-            self.plan = following
-            self._call.retarget(len(following.targets), following.no_answer_after)
-            self.start()
-            return
-        detail = f"{reached.level} {reached.key}: {reached.used} of {reached.limit} channels are in use"
+    async def admit(self, refuse: Callable[[Refusal], None]) -> None:
+        """Take the channels that the plan needs and start; where there is none free the number's `on_limit` route is
+        taken, or the call is refused."""
+        plan = self.plan
+        while plan.claims:
+            reached = await self._engine.channels.admit(self.id, plan.claims)
+            if self.over:
+                self._engine.channels.release(self.id)  # the caller gave up while the ledger answered
+                return
+            if reached is None:
+                break
+            following = next_route(
+                plan, Outcome.LIMIT, self.attempt, self._engine.snapshot(), self._engine.clock.utcnow()
+            )
+            if not isinstance(following, RoutePlan):
+                self._limited(plan, reached, refuse)
+                return
+            log.info("call.rerouted", call=self.id, outcome="limit", level=reached.level, to=_names(following))
+            plan = following
+        self.plan = plan
+        self._call.retarget(len(plan.targets), plan.no_answer_after)
+        self.start()
+
+    def _limited(self, plan: RoutePlan, reached: LimitReached, refuse: Callable[[Refusal], None]) -> None:
         self.a.forget()
         self._finish = do.Finish("refused", "edge", 486)
         self._engine.calls.finished(self, self._engine.driver.now())
         refuse(
             Refusal(
                 reached.reason,
-                detail,
+                f"{reached.level} {reached.key}: {reached.used} of {reached.limit} channels are in use",
+                # towards a customer "busy" would speak of the called person (domain rule 5.9)
+                status=503 if plan.direction is Direction.OUTBOUND else None,
                 level=reached.level,
                 limit=reached.limit,
                 used=reached.used,
-                trace=self.plan.trace,
+                account=plan.account,
+                number=plan.number or plan.called,
+                trace=plan.trace,
             )
         )
 
@@ -198,14 +213,19 @@ class CallRunner:
 
     async def _start_target_async(self, action: do.StartTarget, target: Target) -> None:
         engine = self._engine
+        self._give_back_target()
         if target.claims:
-            reached = await engine.channels.admit(self.id, target.claims)
+            holder = f"{self.id}/{action.index}"
+            reached = await engine.channels.admit(holder, target.claims)
             if reached is not None:
                 log.info("target.limited", call=self.id, target=target.name, level=reached.level, limit=reached.limit)
                 self._attempts.append(Attempt(target.kind.value, target.name, engine.clock.utcnow(), 503, 34))
                 self.post("a", ev.TargetUnreachable(action.index, 503, 34, limited=True))
                 return
-            self._claimed = True
+            self._target_claim = holder
+            if self.over:
+                self._give_back_target()
+                return
         prepared = await prepare(engine, target, self.a.request, action.sdp)
         if isinstance(prepared, Unreachable):
             log.info(
@@ -229,6 +249,8 @@ class CallRunner:
                 branch.contact_user,
                 branch.authorize,
             )
+            if branch.contact is not None:
+                leg.contact = branch.contact
             self.legs[leg.id] = leg
             self._branch_attempt[leg.id] = len(self._attempts)
             self._attempts.append(Attempt(target.kind.value, branch.name, engine.clock.utcnow()))
@@ -240,6 +262,12 @@ class CallRunner:
             leg.call(sdp, session_expires)
         self._drain()
 
+    def _give_back_target(self) -> None:
+        """The channels of a target that is no longer tried."""
+        holder, self._target_claim = self._target_claim, None
+        if holder is not None:
+            self._engine.channels.release(holder)
+
     def _ask_next_route(self, action: do.AskNextRoute) -> None:
         engine = self._engine
         if not self.plan.allow_failover:
@@ -249,7 +277,7 @@ class CallRunner:
             self.plan, Outcome(action.outcome), self.attempt, engine.snapshot(), engine.clock.utcnow()
         )
         if isinstance(following, RoutePlan):
-            log.info("call.rerouted", call=self.id, outcome=action.outcome, to=str(following.targets[0].kind.value))
+            log.info("call.rerouted", call=self.id, outcome=action.outcome, to=_names(following))
             self._task(self._take_route(following))
         else:
             if following is not None:
@@ -264,7 +292,9 @@ class CallRunner:
                 self._reason = reached.reason
                 self.post("a", ev.Rerouted(0))
                 return
-            self._claimed = True
+            if self.over:
+                self._engine.channels.release(self.id)
+                return
         self.plan = plan
         self.post("a", ev.Rerouted(len(plan.targets), plan.no_answer_after))
 
@@ -321,7 +351,12 @@ class CallRunner:
 
     async def _relay_forward_async(self, action: do.RelayForward) -> None:
         try:
-            sdp = await self._session.forward(action.sdp, "a" if action.leg == "a" else "b", action.leg)
+            sdp = await self._session.forward(
+                action.sdp,
+                "a" if action.leg == "a" else "b",
+                action.leg,
+                early=action.purpose.startswith("early"),
+            )
         except UnusableSdp as error:
             log.info("media.unusable", call=self.id, leg=action.leg, detail=error.detail)
             self.post("a", ev.RelayFailed(action.purpose, action.leg, error.status, error.detail))
@@ -355,14 +390,13 @@ class CallRunner:
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
+        self._give_back_target()
         self._engine.channels.release(self.id)
         self._engine.calls.finished(self, self._engine.driver.now())
         self._task(self._close())
 
     async def _close(self) -> None:
         stats = await self._session.delete()
-        if self._claimed:
-            self._engine.channels.release(self.id)  # what a target claimed while the call was ending
         record = self._record(stats)
         engine = self._engine
         engine.records.put(record)
@@ -425,6 +459,10 @@ class CallRunner:
             media=MediaFigures(stats.from_a, stats.from_b, stats.to_a, stats.to_b, stats.lost_a, stats.lost_b),
             attempts=tuple(self._attempts),
         )
+
+
+def _names(plan: RoutePlan) -> list[str]:
+    return [f"{t.kind.value} {t.name}" for t in plan.targets]
 
 
 _DO: dict[type, Callable[..., None]] = {

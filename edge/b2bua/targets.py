@@ -36,6 +36,8 @@ class BranchPlan:
     sdp: bytes | None
     session_expires: int | None
     authorize: Authorize | None = None
+    contact: str | None = None
+    """Contact as the far side knows it (a carrier that we registered with); None: made from `contact_user`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,13 +141,16 @@ async def _carrier(engine: Engine, target: Target, a_invite: Request, sdp: bytes
     params = _PHONE if target.user.lstrip("+").isdigit() else EMPTY
     uri = Uri("sip", encode_user(target.user), carrier.domain, None, params)
     to = NameAddr(replace(uri, params=EMPTY))
+    invite = build_invite(a_invite, str(uri), headers.from_, to, way.routes, headers.headers)
+    engine.carriers.preauthorize(carrier.name, invite)
     branch = BranchPlan(
         carrier.name,
         way.flow,
-        build_invite(a_invite, str(uri), headers.from_, to, way.routes, headers.headers),
+        invite,
         headers.contact_user,
         sdp,
         carrier.session_expires,
         engine.carriers.authorize(carrier.name),
+        f"<{way.contact}>" if way.contact is not None else None,
     )
     return Prepared((branch,), frozenset(carrier.failover_on))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 
 from dialplan.engine import decide
-from dialplan.model import CallAttempt, Reason, Refusal, RoutePlan
+from dialplan.model import Direction, Reason, Refusal
 from edge.b2bua.engine import Engine
 from edge.b2bua.runner import CallRunner
 from edge.b2bua.uas_leg import UasLeg
@@ -64,12 +64,12 @@ class Admission:
         except RemoteProtocolError as error:
             bad = Refusal(Reason.BAD_REQUEST, error.detail, status=error.status)
             return refuse(engine, tx, request, flow, bad, None, call_id)
-        if self.draining:
-            gone = Refusal(Reason.UNAVAILABLE, "this edge takes no new calls")
-            return refuse(engine, tx, request, flow, gone, attempt, call_id)
         decision = decide(attempt, engine.snapshot(), engine.clock.utcnow())
         if isinstance(decision, Refusal):
             return refuse(engine, tx, request, flow, decision, attempt, call_id)
+        if self.draining and decision.direction is not Direction.EMERGENCY:
+            gone = Refusal(Reason.UNAVAILABLE, "this edge takes no new calls")
+            return refuse(engine, tx, request, flow, gone, attempt, call_id)
         log.info(
             "call.offered",
             call=call_id,
@@ -84,26 +84,21 @@ class Admission:
         engine.calls.add(runner)
         engine.calls.add_leg(leg)
         self._ringing[tx] = leg
-        if decision.claims:
-            task = asyncio.ensure_future(self._admit(runner, tx, request, flow, attempt, decision))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-        else:
-            runner.start()
+        if not decision.claims:
+            return runner.start()
+        task = asyncio.get_running_loop().create_task(
+            runner.admit(lambda refusal: refuse(engine, tx, request, flow, refusal, attempt, call_id))
+        )
+        self._tasks.add(task)
+        task.add_done_callback(lambda done: self._admitted(done, call_id))
 
-    async def _admit(
-        self, runner: CallRunner, tx: TransactionId, request: Request, flow: Flow, attempt: CallAttempt, plan: RoutePlan
-    ) -> None:
-        reached = await self._engine.channels.admit(runner.id, plan.claims)
-        if reached is None:
-            if runner.over:
-                self._engine.channels.release(runner.id)  # the caller gave up while the ledger answered
-            else:
-                runner.start()
-        elif not runner.over:
-            runner.limited(
-                reached, lambda refusal: refuse(self._engine, tx, request, flow, refusal, attempt, runner.id)
-            )
+    def _admitted(self, task: asyncio.Task[None], call_id: str) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._engine.internal_error("inbound.admission", error, call=call_id)
+            runner = self._engine.calls.get(call_id)
+            if runner is not None:
+                runner.end(41, "internal error")
 
     def cancelled(self, tx: TransactionId, request: Request) -> None:
         """A CANCEL that matches an INVITE of ours."""

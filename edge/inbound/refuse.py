@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dialplan.model import CallAttempt, Refusal, SourceKind, Trace
+from dialplan.model import CallAttempt, Reason, Refusal, SourceKind, Trace
 from edge.b2bua.engine import Engine
 from edge.cdr.record import CallRecord, RefusedCall
 from edge.observability.logging import get_logger
@@ -13,6 +13,10 @@ from edge.sip.message import Request
 from edge.sip.transaction.key import TransactionId
 
 log = get_logger("inbound")
+
+_WITHHELD = frozenset(("id", "user", "header"))
+_SECURITY = frozenset((Reason.NUMBER_OF_OTHER_CARRIER, Reason.CALLER_NOT_ALLOWED))
+"""Refusals that somebody should look at (domain rule T1.12)."""
 
 
 def refuse(
@@ -33,8 +37,9 @@ def refuse(
         response.headers.add("Retry-After", "5")
     engine.port.respond(tx, response)
     engine.metrics.refused(refusal.reason.value)
-    withheld = attempt is not None and (attempt.caller.from_anonymous or "id" in attempt.caller.privacy)
-    log.info(
+    withheld = attempt is not None and (attempt.caller.from_anonymous or bool(_WITHHELD & attempt.caller.privacy))
+    tell = log.warning if refusal.reason in _SECURITY else log.info
+    tell(
         "call.refused",
         call=call_id,
         reason=refusal.reason.value,

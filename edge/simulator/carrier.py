@@ -65,9 +65,9 @@ class Login:
 class CarrierSim(Station):
     """A registrar that challenges, with an echo behind every number."""
 
-    def __init__(self, host: str, port: int, login: Login, tell: Callable[[str], None]) -> None:
+    def __init__(self, host: str, port: int, media_host: str, login: Login, tell: Callable[[str], None]) -> None:
         """`tell` gets a line for a person whenever something happens."""
-        super().__init__(host, port)
+        super().__init__(host, port, media_host)
         self.login = login
         self.behaviour = Behaviour.ANSWER
         self.registered: tuple[str, Flow] | None = None

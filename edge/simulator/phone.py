@@ -15,8 +15,8 @@ from edge.sip.transaction.key import TransactionId
 class DemoPhone(Station):
     """One seat. Raises in `register` and `dial` say what the edge answered."""
 
-    def __init__(self, host: str, edge: Address, username: str, password: str, tone: float) -> None:
-        super().__init__(host, 0)
+    def __init__(self, host: str, media_host: str, edge: Address, username: str, password: str, tone: float) -> None:
+        super().__init__(host, 0, media_host)
         self.edge = edge
         self.username = username
         self.tone = tone

@@ -50,8 +50,10 @@ class Conversation:
 class Station:
     """A user agent on one UDP and TCP address. Subclasses say what to do with INVITE and REGISTER."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, media_host: str) -> None:
+        """SIP at `host`:`port`, sound at `media_host`."""
         self.host = host
+        self.media_host = media_host
         self.ids = RandomIds()
         self.timers = TimerConfig()
         self.driver = Driver(
@@ -94,7 +96,7 @@ class Station:
         self, invite: Request, flow: Flow, contact_user: str, tone: float | None, authorize: Authorize | None = None
     ) -> Conversation:
         """Place a call; the conversation's events say how it goes."""
-        sound = await Sound.open(self.host, tone)
+        sound = await Sound.open(self.media_host, tone)
         leg = UacLeg(
             "b",
             self.port,
@@ -107,12 +109,12 @@ class Station:
         )
         talk = Conversation(leg, sound, invite.uri)
         self.conversations[leg.local_tag] = talk
-        leg.call(describe(self.host, sound.port, secrets.randbits(30)), None)
+        leg.call(describe(self.media_host, sound.port, secrets.randbits(30)), None)
         return talk
 
     async def pick_up(self, tx: TransactionId, request: Request, flow: Flow, tone: float | None) -> Conversation:
         """Take an INVITE that came in; `answer`, `ring` or `reject` its leg next."""
-        sound = await Sound.open(self.host, tone)
+        sound = await Sound.open(self.media_host, tone)
         leg = UasLeg("a", self.port, flow, lambda _, event: self._heard(talk, event), self.timers, request, tx)
         talk = Conversation(leg, sound, str(request.from_.uri))
         self.conversations[leg.local_tag] = talk
@@ -127,13 +129,13 @@ class Station:
     def early(self, talk: Conversation) -> None:
         """183 with our sound."""
         if isinstance(talk.leg, UasLeg):
-            talk.leg.progress(183, describe(self.host, talk.sound.port, 1))
+            talk.leg.progress(183, describe(self.media_host, talk.sound.port, 1))
 
     def answer(self, talk: Conversation) -> None:
         """200 with our sound."""
         leg = talk.leg
         if isinstance(leg, UasLeg) and not talk.ended.is_set():
-            leg.accept(describe(self.host, talk.sound.port, secrets.randbits(30)))
+            leg.accept(describe(self.media_host, talk.sound.port, secrets.randbits(30)))
             talk.status = 200
             talk.answered.set()
             if leg.offer is not None:
@@ -163,7 +165,7 @@ class Station:
             case ev.Released():
                 self._end(talk)
             case ev.ModifyOffered():
-                leg.accept_modification(describe(self.host, talk.sound.port, 1))
+                leg.accept_modification(describe(self.media_host, talk.sound.port, 1))
             case _:
                 pass
 

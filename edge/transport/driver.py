@@ -47,6 +47,7 @@ Tap: TypeAlias = Callable[[Literal["in", "out"], bytes, Flow, float], None]
 class Listener:
     """An address to listen on; `advertised` is what peers are told (Via, Contact), which may differ behind a NAT.
 
+    Where it is 0.0.0.0 or :: each peer is told the address that this machine reaches it from.
     Port 0 of `advertised` stands for the port that was bound.
     """
 
@@ -93,6 +94,7 @@ class Driver:
         self._advertised: dict[tuple[Transport, Address], Address] = {}
         # numbers go on from the clock, so that a connection of an earlier run is never taken for one of this run
         self._last_number = int(clock.utcnow().timestamp()) << 20
+        self._own: dict[str, str] = {}
         self._connections: dict[int, StreamConnection] = {}
         self._per_source: dict[str, int] = {}
         self._ours: dict[tuple[Transport, Address, str], StreamConnection] = {}
@@ -171,13 +173,36 @@ class Driver:
         connection = self._connections.get(flow.connection) if flow.connection else None
         local = flow.local if connection is None or connection.listener is None else connection.listener
         found = self._advertised.get((flow.transport, local))
-        if found is not None:
-            return found
-        v6 = ":" in flow.local.host
-        for (transport, bound), address in self._advertised.items():
-            if transport == flow.transport and (":" in bound.host) == v6:
-                return address
-        return flow.local
+        if found is None:
+            v6 = ":" in flow.local.host
+            for (transport, bound), address in self._advertised.items():
+                if transport == flow.transport and (":" in bound.host) == v6:
+                    found = address
+                    break
+            else:
+                return flow.local
+        if found.host in _ANY:
+            return Address(self._own_address(flow), found.port)
+        return found
+
+    def _own_address(self, flow: Flow) -> str:
+        """The address of this machine that the peer of `flow` can answer to, where we listen on all of them."""
+        if flow.local.host not in _ANY:
+            return flow.local.host
+        remote = flow.remote.host
+        own = self._own.get(remote)
+        if own is None:
+            family = socket.AF_INET6 if ":" in remote else socket.AF_INET
+            with socket.socket(family, socket.SOCK_DGRAM) as probe:
+                try:
+                    probe.connect((remote, 9))
+                    own = str(probe.getsockname()[0])
+                except OSError:
+                    own = flow.local.host
+            if len(self._own) >= _MOST_OWN:
+                self._own.clear()
+            self._own[remote] = own
+        return own
 
     def sent_by(self, flow: Flow) -> str:
         """`advertised` as `host:port`."""
@@ -475,6 +500,10 @@ class Driver:
     def _advertise(self, listener: Listener, local: Address) -> None:
         host, port = listener.advertised
         self._advertised[(listener.transport, local)] = Address(host, port or local.port)
+
+
+_ANY = frozenset(("0.0.0.0", "::"))
+_MOST_OWN = 4096
 
 
 def _family(address: Address) -> str:

@@ -56,7 +56,10 @@ class Dialog:
 
     @classmethod
     def uas(cls, request: Request, local_tag: str) -> Dialog:
-        """From a dialog-forming request that we answer (section 12.1.1). Raises RemoteProtocolError(400) without Contact."""
+        """From a dialog-forming request that we answer (section 12.1.1).
+
+        Raises RemoteProtocolError(400) without Contact.
+        """
         return cls(
             call_id=request.call_id,
             local=str(request.to.with_tag(local_tag)),
