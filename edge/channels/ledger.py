@@ -1,10 +1,19 @@
-"""Channels in use on this edge, counted exactly (domain section 5). Pure."""
+"""Channels in use by the calls of this edge, counted exactly (domain section 5). Pure."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple, TypeAlias
 
 from dialplan.model import ChannelClaim, Reason
+
+STARTS = "cps"
+"""Direction of a claim that bounds calls begun per second. It is taken by beginning, and never given back."""
+_WINDOW = 1.0
+
+Row: TypeAlias = tuple[str, str, str]
+"""What is counted: level, key, direction."""
 
 _REASONS = {
     "number": Reason.NUMBER_LIMIT,
@@ -30,54 +39,112 @@ class LimitReached(NamedTuple):
 
 
 class Ledger:
-    """Who holds how many channels of what. A claim is taken whole or not at all; a release gives back what is held."""
+    """Who holds how many channels of what. A claim is taken whole or not at all; a release gives back what is held.
 
-    __slots__ = ("_held", "_used")
+    `now` is in seconds, monotonic.
+    """
+
+    __slots__ = ("_held", "_starts", "_used")
 
     def __init__(self) -> None:
-        self._used: dict[tuple[str, str, str], int] = {}
-        self._held: dict[str, list[ChannelClaim]] = {}
+        self._used: dict[Row, int] = {}
+        self._held: dict[str, dict[Row, int]] = {}
+        self._starts: dict[Row, deque[float]] = {}
 
-    def admit(self, call_id: str, claims: tuple[ChannelClaim, ...]) -> LimitReached | None:
+    def admit(self, call_id: str, claims: tuple[ChannelClaim, ...], now: float) -> LimitReached | None:
         """Take all `claims`, or none and name the first limit that stands against them (in the order of the claims)."""
-        used = self._used
+        wanted: dict[Row, int] = {}
         for claim in claims:
-            in_use = used.get(claim[:3], 0)
-            if claim.limit is not None and in_use + claim.units > claim.limit:
-                return LimitReached(claim.level, claim.key, claim.direction, claim.limit, in_use)
-        self.take(call_id, claims)
+            row = claim[:3]
+            if claim.limit is not None:
+                in_use = self._in_use(row, now) + wanted.get(row, 0)
+                if in_use + claim.units > claim.limit:
+                    return LimitReached(*row, claim.limit, in_use)
+            wanted[row] = wanted.get(row, 0) + claim.units
+        self.take(call_id, claims, now)
         return None
 
-    def take(self, call_id: str, claims: tuple[ChannelClaim, ...]) -> None:
-        """Count `claims` whatever the limits say (a call that the shared ledger admitted)."""
+    def take(self, call_id: str, claims: tuple[ChannelClaim, ...], now: float) -> None:
+        """Count `claims` whatever the limits say (a call that the shared counts admitted)."""
+        held = self._held.get(call_id)
         for claim in claims:
-            key = claim[:3]
-            self._used[key] = self._used.get(key, 0) + claim.units
-        self._held.setdefault(call_id, []).extend(claims)
+            row = claim[:3]
+            if claim.direction == STARTS:
+                starts = self._starts.setdefault(row, deque())
+                starts.extend([now] * claim.units)
+                _forget(starts, now)
+                continue
+            if held is None:
+                held = self._held[call_id] = {}
+            held[row] = held.get(row, 0) + claim.units
+            self._used[row] = self._used.get(row, 0) + claim.units
 
-    def release(self, call_id: str) -> bool:
-        """Give back all that a call holds; False where it holds nothing."""
-        claims = self._held.pop(call_id, None)
-        if claims is None:
-            return False
+    def release(self, call_id: str) -> Iterable[Row]:
+        """Give back all that a call holds; what that was, empty where it holds nothing."""
+        held = self._held.pop(call_id, None)
+        if held is None:
+            return ()
+        for row, units in held.items():
+            self._give_back(row, units)
+        return held.keys()
+
+    def give_back(self, call_id: str, claims: tuple[ChannelClaim, ...]) -> Iterable[Row]:
+        """Give back what a call took by `claims` and goes on without; the rows that changed."""
+        held = self._held.get(call_id)
+        if held is None:
+            return ()
+        changed = []
         for claim in claims:
-            key = claim[:3]
-            left = self._used[key] - claim.units
-            if left:
-                self._used[key] = left
-            else:
-                del self._used[key]
-        return True
+            row = claim[:3]
+            units = min(claim.units, held.get(row, 0))
+            if not units:
+                continue
+            changed.append(row)
+            self._give_back(row, units)
+            held[row] -= units
+            if not held[row]:
+                del held[row]
+        if not held:
+            del self._held[call_id]
+        return changed
+
+    def _give_back(self, row: Row, units: int) -> None:
+        left = self._used[row] - units
+        if left:
+            self._used[row] = left
+        else:
+            del self._used[row]
+
+    def _in_use(self, row: Row, now: float) -> int:
+        if row[2] != STARTS:
+            return self._used.get(row, 0)
+        starts = self._starts.get(row)
+        if starts is None:
+            return 0
+        _forget(starts, now)
+        return len(starts)
+
+    def holds(self, call_id: str, row: Row) -> int:
+        """Units of `row` that a call holds."""
+        held = self._held.get(call_id)
+        return 0 if held is None else held.get(row, 0)
+
+    def leases(self) -> Iterator[tuple[str, str, str, str, int]]:
+        """All that is held: call, level, key, direction, units."""
+        for call_id, held in self._held.items():
+            for row, units in held.items():
+                yield call_id, *row, units
 
     def used(self, level: str, key: str, direction: str) -> int:
-        """Channels in use of one row."""
+        """Channels in use of one row, by calls of this edge."""
         return self._used.get((level, key, direction), 0)
 
     def by_level(self) -> dict[str, int]:
-        """Channels in use, summed by level, for the metric; a call counts once per level."""
+        """Channels in use, summed by level, for the metric: a call in or out counts once at each level that counts it,
+        though trunks and carriers count it by direction and in total."""
         out: dict[str, int] = {}
         for (level, _, direction), units in self._used.items():
-            if direction != "total":
+            if direction != "total" or level == "account":
                 out[level] = out.get(level, 0) + units
         return out
 
@@ -85,3 +152,8 @@ class Ledger:
     def calls(self) -> int:
         """Calls that hold channels."""
         return len(self._held)
+
+
+def _forget(starts: deque[float], now: float) -> None:
+    while starts and starts[0] <= now - _WINDOW:
+        starts.popleft()
