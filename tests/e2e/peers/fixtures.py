@@ -31,9 +31,14 @@ _failed = pytest.StashKey[bool]()
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     if report.failed:
-        for node in item.listchain():
-            node.stash[_failed] = True
+        keep(item)
     return report
+
+
+def keep(item: pytest.Item | pytest.Collector) -> None:
+    """Keep the artifacts of this test and of its module: something failed."""
+    for node in item.listchain():
+        node.stash[_failed] = True
 
 
 @contextmanager
@@ -43,7 +48,11 @@ def artifacts(request: pytest.FixtureRequest) -> Iterator[Path]:
     path = ARTIFACTS / name
     shutil.rmtree(path, ignore_errors=True)
     path.mkdir(parents=True)
-    yield path
+    try:
+        yield path
+    except BaseException:
+        keep(request.node)
+        raise
     if not request.node.stash.get(_failed, False):
         shutil.rmtree(path, ignore_errors=True)
 

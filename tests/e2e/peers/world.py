@@ -15,7 +15,7 @@ import pytest
 
 from peers.certificates import Certificate
 from peers.edge import Edge
-from peers.fixtures import Peers, artifacts
+from peers.fixtures import Peers, artifacts, keep
 from peers.messages import Seen, Trace
 from peers.phone import Account, Phone
 from peers.ports import take_port
@@ -145,7 +145,9 @@ def standing_world(request: pytest.FixtureRequest, certificate: Certificate) -> 
 
 
 @pytest.fixture
-def world(standing_world: World, folder: Path, certificate: Certificate) -> Iterator[World]:
+def world(
+    request: pytest.FixtureRequest, standing_world: World, folder: Path, certificate: Certificate
+) -> Iterator[World]:
     """The world with peers of this test; at its end the edge must be at rest (`Edge.assert_at_rest`)."""
     edge = standing_world.edge
     mark = edge.mark
@@ -154,7 +156,11 @@ def world(standing_world: World, folder: Path, certificate: Certificate) -> Iter
         yield standing_world
     finally:
         standing_world.peers.stop()
-    edge.assert_at_rest(mark)
+    try:
+        edge.assert_at_rest(mark)
+    except AssertionError:
+        keep(request.node)
+        raise
 
 
 def document(world: World) -> dict[str, object]:
