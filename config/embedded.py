@@ -15,7 +15,9 @@ import grp
 import hashlib
 import os
 import pwd
+import select
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator
@@ -31,6 +33,7 @@ SYSTEM_USER = "sip-edge-db"
 _MAJOR = "18"
 _SOCKET = ".s.PGSQL.5432"
 _LONGEST_SOCKET_PATH = 107
+_STOP_TIMEOUT = 60.0
 _SETTINGS = (
     # a second of records at most is lost if the machine dies (not if a process does); a call costs no disk flush
     "synchronous_commit = off",
@@ -113,7 +116,23 @@ class EmbeddedPostgres:
             os.close(self._share)
             self._share = None
             if alone:
-                self._run("pg_ctl", "-D", str(self.folder), "-m", "fast", "-w", "-t", "60", "stop")
+                self._end_server()
+
+    def _end_server(self) -> None:
+        """By a signal: unlike pg_ctl it needs no way to the folder, which may be closed by now."""
+        process = self._postmaster()
+        if process is None:
+            return
+        handle = os.pidfd_open(process)
+        try:
+            signal.pidfd_send_signal(handle, signal.SIGINT)  # "fast": sessions are ended, nothing is lost
+            if not select.select([handle], [], [], _STOP_TIMEOUT)[0]:
+                signal.pidfd_send_signal(handle, signal.SIGQUIT)
+                select.select([handle], [], [], _STOP_TIMEOUT)
+        except ProcessLookupError:
+            pass
+        finally:
+            os.close(handle)
 
     def _beside(self, what: str) -> Path:
         return self.folder.with_name(f".{self.folder.name}.{what}")
@@ -173,6 +192,8 @@ class EmbeddedPostgres:
         # of a server that is no more; its number may meanwhile be another process's
         (self.folder / "postmaster.pid").unlink(missing_ok=True)
         self._socket_folder = self._choose_socket_folder()
+        for name in (_SOCKET, f"{_SOCKET}.lock"):
+            (self._socket_folder / name).unlink(missing_ok=True)
         log = self.folder / "log"
         try:
             self._run(
@@ -183,16 +204,21 @@ class EmbeddedPostgres:
             lines = log.read_text("utf-8", "replace").splitlines()[-5:] if log.exists() else []
             raise ConfigError("\n".join((str(error), *lines))) from error
 
-    def _running(self) -> Path | None:
-        """The socket folder of the server that runs on our folder, ready or about to be."""
+    def _postmaster(self) -> int | None:
+        """The process that serves our folder; None where the file that names one was left by another."""
         try:
-            lines = (self.folder / "postmaster.pid").read_text().splitlines()
-            words = Path(f"/proc/{int(lines[0])}/cmdline").read_bytes().split(b"\0")
-        except (OSError, ValueError, IndexError):
+            process = int((self.folder / "postmaster.pid").read_text().split("\n", 1)[0])
+            words = Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
+        except (OSError, ValueError):
             return None
-        if os.fsencode(self.folder) not in words or len(lines) < 5:
+        return process if os.fsencode(self.folder) in words else None
+
+    def _running(self) -> Path | None:
+        """The socket folder of the server that runs on our folder."""
+        if self._postmaster() is None:
             return None
-        return Path(lines[4])
+        lines = (self.folder / "postmaster.pid").read_text().splitlines()
+        return Path(lines[4]) if len(lines) > 4 else None
 
     def _choose_socket_folder(self) -> Path:
         if len(os.fsencode(self.folder / _SOCKET)) <= _LONGEST_SOCKET_PATH:

@@ -55,6 +55,7 @@ class Store:
         self._rows: Rows | None = None
         self._version = 0
         self._pool: Pool[Record] | None = None
+        self._connection: Connection[Record] | None = None
         self._changed: set[str] = set()
         self._wake = asyncio.Event()
         self._followers: list[OnSwap] = []
@@ -82,14 +83,13 @@ class Store:
         # connections are made when they are needed, so that a pool can be had while the database is away
         self._pool = await asyncpg.create_pool(self._url, min_size=0, max_size=10, command_timeout=30)
         try:
-            connection = await self._connect()
+            self._connection = await self._connect()
         except AWAY as error:
             await self._start_without(error)
-            connection = None
         except BaseException:
             await self.stop()
             raise
-        self._tasks.append(asyncio.create_task(self._follow(connection)))
+        self._tasks.append(asyncio.create_task(self._follow()))
         if self._cache is not None:
             self._tasks.append(asyncio.create_task(self._keep_cache(self._cache)))
 
@@ -101,11 +101,12 @@ class Store:
         for task in tasks:
             with suppress(asyncio.CancelledError):
                 await task
-        self.connected = False
+        self._disconnect()
         if self._pool is not None:
             pool, self._pool = self._pool, None
             try:
-                await asyncio.wait_for(pool.close(), 5)
+                async with asyncio.timeout(_CONNECT_TIMEOUT):
+                    await pool.close()
             except AWAY:
                 pool.terminate()
 
@@ -123,16 +124,22 @@ class Store:
         await self._swap(rows)
         self._unsaved.clear()
 
-    async def _follow(self, connection: Connection[Record] | None) -> None:
+    def _disconnect(self) -> None:
+        self.connected = False
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
+
+    async def _follow(self) -> None:
         delay = _FIRST_DELAY
         while True:
             try:
-                if connection is None:
+                if self._connection is None:
                     await self._pause(delay)
-                    connection = await self._connect()
+                    self._connection = await self._connect()
                     self._log.info("store.connected", detail="the database answers again")
                 delay = _FIRST_DELAY
-                await self._serve(connection)
+                await self._serve(self._connection)
             except (*AWAY, ConfigError) as error:
                 if self.connected:
                     self._log.error("store.lost", detail=f"{_text(error)}; the last good provisioning stays in use")
@@ -140,11 +147,7 @@ class Store:
                     self._log.error("store.unusable", detail=str(error))
                 else:
                     self._log.warning("store.away", detail=_text(error))
-                self.connected = False
-            finally:
-                if connection is not None:
-                    connection.terminate()
-                    connection = None
+            self._disconnect()
             delay = min(delay * 2, _LAST_DELAY)
 
     async def _connect(self) -> Connection[Record]:
@@ -166,7 +169,9 @@ class Store:
     async def _serve(self, connection: Connection[Record]) -> None:
         while True:
             try:
-                await asyncio.wait_for(self._wake.wait(), _PROBE_EVERY)
+                # not wait_for: it can lose a cancellation that comes together with the event
+                async with asyncio.timeout(_PROBE_EVERY):
+                    await self._wake.wait()
             except TimeoutError:
                 await connection.execute("SELECT 1", timeout=_CONNECT_TIMEOUT)
                 continue
@@ -205,7 +210,8 @@ class Store:
 
     async def _pause(self, seconds: float) -> None:
         with suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.get_running_loop().create_future(), seconds)
+            async with asyncio.timeout(seconds):
+                await asyncio.get_running_loop().create_future()
 
     def _notified(
         self, connection: Connection[Record] | PoolConnectionProxy[Record], pid: int, channel: str, payload: object

@@ -152,8 +152,8 @@ CREATE FUNCTION sip_edge.leave(edge uuid) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM FROM sip_edge.edges WHERE instance = edge FOR UPDATE;
     PERFORM sip_edge.give_back(ARRAY[edge], NULL, NULL);
-    DELETE FROM sip_edge.live_calls WHERE instance = edge;
-    DELETE FROM sip_edge.edges WHERE instance = edge;
+    DELETE FROM sip_edge.live_calls WHERE instance = leave.edge;
+    DELETE FROM sip_edge.edges WHERE instance = leave.edge;
 END $$;
 
 -- The edge lives; to be called every few seconds. False: it was silent for so long that its leases were given back; it
