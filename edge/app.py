@@ -19,6 +19,7 @@ from asyncpg import Record
 from asyncpg.pool import PoolAcquireContext
 
 from config.embedded import EmbeddedPostgres
+from config.errors import ConfigError
 from config.migrations.runner import migrate_up
 from config.secrets import secret_box
 from config.settings import Listener as ListenerSettings
@@ -27,13 +28,13 @@ from config.snapshot import Snapshot
 from config.store import Store
 from config.tables.carrier_states import CarrierStatesTable
 from config.tables.registrations import RegistrationsTable
-from edge.admin.http import AdminHttp
+from edge.admin.http import AdminHttp, AdminPortTaken
 from edge.b2bua.call import CallTimers
 from edge.b2bua.calls import Calls
 from edge.b2bua.engine import Engine
 from edge.b2bua.sip_port import SipPort
 from edge.carriers.runner import Carriers
-from edge.cdr.spool import Spool
+from edge.cdr.spool import Spool, SpoolInUse
 from edge.cdr.tables import PostgresRecords
 from edge.cdr.writer import PurgeJob, RecordWriter
 from edge.channels.local import LocalChannels
@@ -57,18 +58,23 @@ from edge.sip.timers import TimerConfig
 from edge.sip.uri import Uri
 from edge.transport.clock import RandomIds, SystemClock
 from edge.transport.driver import Driver, Listener
+from edge.transport.errors import ListenError
 from edge.transport.exchange import Exchange
 from edge.transport.guard import Guard, GuardLimits, Network
 from edge.transport.own_address import own_address
 from edge.transport.reach import reach
 from edge.transport.resolver import CaresDns, Resolver
-from edge.transport.tls import client_context, server_context
+from edge.transport.tls import TlsFileError, client_context, server_context
 from edge.views import Views
 from media.relay.child import RelayChild
-from media.relay.process import Bind, RelayOptions
+from media.relay.port import RelayError
+from media.relay.process import BadOption, Bind, RelayOptions
 from media.relay.rtpio import RtpIoRelay
 
 log = get_logger("app")
+
+CANNOT_START = (ConfigError, ListenError, AdminPortTaken, RelayError, BadOption, TlsFileError, SpoolInUse, OSError)
+"""What keeps an edge from starting; each says in words what and what to do."""
 
 STOP_SECONDS = 3.0
 """How long ended calls get to be acknowledged when the edge stops."""
@@ -164,6 +170,7 @@ class Edge:
             clock,
             self.ids,
             self._random.random,
+            learn_address=not any(listener.advertised_host for listener in settings.effective_listeners),
             store=CarrierStatesTable(acquire, settings.edge_name),
             internal_error=self.metrics.internal_error,
         )
@@ -248,6 +255,10 @@ class Edge:
         await self._stack.aclose()
         log.info("edge.stopped")
 
+    async def abandon(self) -> None:
+        """Give back what a start that failed had taken."""
+        await self._stack.aclose()
+
     def drain(self) -> int:
         """Take no new calls from now on; how many are up."""
         self.admission.draining = True
@@ -308,7 +319,10 @@ class Edge:
 
 
 async def serve(settings: Settings) -> None:
-    """Run an edge until SIGTERM or SIGINT, or until a drained edge has ended its last call."""
+    """Run an edge until SIGTERM or SIGINT, or until a drained edge has ended its last call.
+
+    Raises ConfigError where it cannot start, with the thing and the remedy.
+    """
     lines = LineWriter(2)
     configure(lines, settings.log_level, settings.log_mask_numbers)
     edge = Edge(settings, lambda: lines.dropped)
@@ -319,7 +333,11 @@ async def serve(settings: Settings) -> None:
     try:
         try:
             await edge.start()
-            edge.when_drained(stop.set)
+        except CANNOT_START as error:
+            await edge.abandon()
+            raise ConfigError(str(error)) from None
+        edge.when_drained(stop.set)
+        try:
             await stop.wait()
         finally:
             await edge.stop()

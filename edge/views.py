@@ -148,7 +148,7 @@ class Views:
             calls=Counter(call.plan.direction.value for call in edge.calls.live()),
             registrations=edge.registrar.counts(),
             carriers=edge.carriers.up(),
-            channels=edge.channels.by_level(),
+            channels=edge.channels.ledger.by_level(),
             relay_up=edge.relay.ready,
             relay_sessions=edge.relay.sessions,
             database_up=edge.store.connected,

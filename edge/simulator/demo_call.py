@@ -90,6 +90,11 @@ async def _listen(phone: DemoPhone, talk: Conversation) -> str:
 
 
 async def _ladder(http: aiohttp.ClientSession, admin: str) -> str:
+    deadline = asyncio.get_running_loop().time() + 2
+    while asyncio.get_running_loop().time() < deadline:
+        async with http.get(f"{admin}/calls") as answer:
+            if not await answer.json():
+                break
     async with http.get(f"{admin}/trace/last", params={"messages": "0"}) as answer:
         return await answer.text()
 
