@@ -27,6 +27,8 @@ State = dict[str, dict[Key, dict[str, Value]]]
 """By table and key: the columns of the document, and its secrets' columns."""
 
 _LOCK = 0x5349_5050
+_OF_NUMBERS = {"form": "number", "length": "number"}
+"""Constraints are named after their column, but for these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,8 +255,8 @@ async def _check_rows(connection: Connection[Record], document: Document, plan: 
         rows = json.dumps(list(plan.write[section.table].values()), default=str)
         found = await connection.fetch("SELECT * FROM sip_edge.check_rows($1, $2::jsonb)", section.table, rows)
         for ordinal, name, rule in found:
-            column = str(name).split("_", 2 if section.table in ("external_numbers", "fax_boxes") else 1)[-1]
-            faults.append(entries[ordinal - 1].fault(rule or name, column))
+            column = str(name).split("_", section.table.count("_") + 1)[-1]
+            faults.append(entries[ordinal - 1].fault(rule or name, _OF_NUMBERS.get(column, column)))
     if faults:
         raise DocumentError(document.file, faults)
 

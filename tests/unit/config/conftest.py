@@ -84,7 +84,7 @@ async def settled(server: EmbeddedPostgres) -> AsyncIterator[Connection[Record]]
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A folder that another user can be let into: pytest closes the one above its own to all others, again and again."""
+    """A folder that another user can be let into: pytest closes the one above its own to others, again and again."""
     path = Path(tempfile.mkdtemp(prefix="sip-edge-test-"))
     yield path
     shutil.rmtree(path)

@@ -44,7 +44,7 @@ async def test_the_last_to_leave_stops_it(folder: Path) -> None:
 
 
 async def test_after_a_crash_of_both(folder: Path) -> None:
-    """Killed edge and killed server: the next start recovers, even if the server's number is another process's by now."""
+    """Killed edge and killed server: the next start recovers, even if the server's pid is another process's by now."""
     data = folder / "pg"
     code = (
         "import asyncio, os; from pathlib import Path; from config.embedded import EmbeddedPostgres;"
