@@ -23,7 +23,7 @@ PORT, CONTROL = 5080, 5081
 def run(
     port: Annotated[int, typer.Option(help="SIP port, UDP and TCP, on 127.0.0.1.")] = PORT,
     control: Control = CONTROL,
-    username: Annotated[str, typer.Option(envvar="SIP_EDGE_SIM_USERNAME")] = "493023125000",
+    username: Annotated[str, typer.Option(envvar="SIP_EDGE_SIM_USERNAME")] = "4919929600001",
     password: Annotated[str, typer.Option(envvar="SIP_EDGE_SIM_PASSWORD", help="Better given by the variable.")] = "",
     realm: Annotated[str, typer.Option(help="SIP domain and digest realm.")] = "carrier.example",
 ) -> None:

@@ -117,6 +117,10 @@ class PeerProcess:
     def running(self) -> bool:
         return self.process.poll() is None
 
+    def interrupt(self) -> None:
+        """Ctrl-C."""
+        self.process.send_signal(signal.SIGINT)
+
     def wait(self, timeout: float) -> int:
         """The exit status. Raises PeerFailed when it goes on for longer than `timeout` seconds."""
         try:
