@@ -67,6 +67,8 @@ class Bench:
         self.failed += failed
         if failed:
             print(f"{failed} calls failed: see {caller.folder} and {phone.folder}", file=sys.stderr)
+        if dropped := after.dropped - before.dropped:
+            print(f"the guard dropped {dropped} datagrams", file=sys.stderr)
         if quiet:
             return
         wall = after.at - before.at

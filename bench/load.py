@@ -218,6 +218,8 @@ class Usage:
     memory: int
     lag: Mapping[float, float]
     """Timers of the event loop that were at most so late (seconds)."""
+    dropped: int
+    """Datagrams that the guard turned away."""
 
     @classmethod
     def of(cls, office: Office) -> Usage:
@@ -228,7 +230,8 @@ class Usage:
             if (match := re.fullmatch(r'sip_edge_loop_lag_seconds_bucket\{le="(.*)"\}', key))
         }
         used = {name: cpu(pids) for name, pids in office.processes().items()}
-        return cls(time.monotonic(), used, memory(office.signalling), lag)
+        dropped = int(sum(n for key, n in metrics.items() if key.startswith("sip_edge_guard_drops_total")))
+        return cls(time.monotonic(), used, memory(office.signalling), lag, dropped)
 
     def lag_since(self, before: Usage, share: float) -> float:
         """Milliseconds that `share` of the timers since `before` were late at most (a bucket's limit)."""

@@ -53,9 +53,10 @@ from edge.registrar.qualify import Qualifier
 from edge.registrar.registrar import Registrar, RegistrarSettings
 from edge.sip.auth.nonce import Nonces
 from edge.sip.endpoint import Endpoint
+from edge.sip.errors import RemoteProtocolError
 from edge.sip.flow import Address, Flow
 from edge.sip.timers import TimerConfig
-from edge.sip.uri import Uri
+from edge.sip.uri import Uri, parse_hostport
 from edge.transport.clock import RandomIds, SystemClock
 from edge.transport.driver import Driver, Listener
 from edge.transport.errors import ListenError
@@ -137,6 +138,7 @@ class Edge:
                 settings.guard_rate, settings.guard_burst, settings.max_message_bytes, settings.guard_connections
             ),
             refused=lambda verdict: self.metrics.dropped(verdict.value),
+            known=lambda host: self.registrar.has_bindings_from(host) or self.carriers.at(host),
         )
         self.driver = Driver(
             Endpoint(self.ids, timers),
@@ -365,12 +367,19 @@ def _listener(setting: ListenerSettings) -> Listener:
 
 
 def _networks(snapshot: Snapshot) -> list[Network]:
-    """Addresses of carriers, which the guard lets through (those that we register with are exempt by their flow)."""
+    """Addresses that carriers and static trunks have in the provisioning, which the guard lets through."""
     found: list[Network] = []
-    for carrier in snapshot.carriers.values():
-        for source in carrier.sources:
+    for sources in (peer.sources for peers in (snapshot.carriers, snapshot.trunks) for peer in peers.values()):
+        for source in sources:
             try:
-                found.append(ip_network(source, strict=False))
-            except ValueError:
-                continue  # an address with a port; the carriers' room reports what is no address at all
+                found.append(_network(source))
+            except (ValueError, RemoteProtocolError):
+                continue  # the rooms that use it report what is no address at all
     return found
+
+
+def _network(source: str) -> Network:
+    try:
+        return ip_network(source, strict=False)
+    except ValueError:
+        return ip_network(parse_hostport(source)[0])

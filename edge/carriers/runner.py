@@ -255,6 +255,10 @@ class Carriers:
             lines = [c for c in hosts if _any_port(c.carrier, flow) or _is_called(c, request)]
         return _choose(lines, request).carrier if lines else None
 
+    def at(self, host: str) -> bool:
+        """Whether a carrier is at this address, as far as its next hops were resolved."""
+        return host in self._by_host
+
     # what operators see
 
     def state(self, name: str) -> CarrierState | None:

@@ -63,9 +63,13 @@ class Guard:
         limits: GuardLimits | None = None,
         exempt: Iterable[Network] = (),
         refused: Callable[[Verdict], None] | None = None,
+        known: Callable[[str], bool] | None = None,
     ) -> None:
-        """`refused` hears of each datagram and connection that is turned away (a metric)."""
+        """`refused` hears of each datagram and connection that is turned away (a metric). `known` says whether somebody
+        is registered at a host, or we are with it: an office full of phones sends more than a stranger may. It is asked
+        for sources that are over the rate only."""
         self._refused = refused
+        self._known = known
         self._limits = limits or GuardLimits()
         self._exempt = tuple(exempt)
         self._sources: dict[str, _Source] = {}
@@ -88,8 +92,10 @@ class Guard:
             source.seen = now
             if tokens < 1.0:
                 source.tokens = tokens
-                return self._refuse(Verdict.RATE)
-            source.tokens = tokens - 1.0
+                if self._known is None or not self._known(host):
+                    return self._refuse(Verdict.RATE)
+            else:
+                source.tokens = tokens - 1.0
         if len(data) > self._limits.datagram:
             return self._refuse(Verdict.OVERSIZED)
         if data and not 0x20 < data[0] < 0x7F and data[0] not in b"\r\n\0":

@@ -44,6 +44,17 @@ def test_carriers_are_never_limited() -> None:
     assert guard.admit(DATA, "203.0.113.1", 0.0) is Verdict.BANNED, "a carrier that was removed"
 
 
+def test_rate_is_for_strangers() -> None:
+    """7.4d: an office whose phones are registered, or a carrier that we registered with, may send more than the rate;
+    scanners behind its address are dropped all the same, and a ban holds."""
+    guard = Guard(GuardLimits(rate=1, burst=2), known={"198.51.100.1"}.__contains__)
+    assert {guard.admit(DATA, "198.51.100.1", 0.0) for _ in range(50)} == {Verdict.PASS}
+    assert [guard.admit(DATA, "198.51.100.2", 0.0) for _ in range(3)][2] is Verdict.RATE
+    assert guard.admit(wire(more="User-Agent: sipvicious\r\n"), "198.51.100.1", 0.0) is Verdict.SCANNER
+    guard.ban("198.51.100.1", 10, 0.0)
+    assert guard.admit(DATA, "198.51.100.1", 1.0) is Verdict.BANNED
+
+
 def test_ban_lasts_as_long_as_it_was_asked_for() -> None:
     """7.4c: whoever saw the failures asks for the ban; connections are turned away too."""
     refused: list[Verdict] = []
