@@ -1,10 +1,10 @@
 """What a call costs: SIPp calls through an edge of its own with everything on (bench/README.md).
 
-    python bench/calls.py                                 10, 50, 100, 200 calls/s in, 50 out, registrations, held calls
-    python bench/calls.py --rate 100 --calls 6000         one inbound run
-    python bench/calls.py --rate 50 --kind outbound       phone to carrier, with digest
-    python bench/calls.py --held 1900                     calls that are up at the same time
-    python bench/calls.py --leak 20000                    what is left after so many calls
+python bench/calls.py                                 10, 50, 100, 200 calls/s in, 50 out, registrations, held calls
+python bench/calls.py --rate 100 --calls 6000         one inbound run
+python bench/calls.py --rate 50 --kind outbound       phone to carrier, with digest
+python bench/calls.py --held 1900                     calls that are up at the same time
+python bench/calls.py --leak 20000                    what is left after so many calls
 """
 
 from __future__ import annotations
@@ -43,9 +43,7 @@ class Bench:
         """`calls` calls at `rate` a second; prints a line. `during` is called once all of them are up."""
         office = self.office
         scenario, caller, called = EXPECTED[kind]
-        callers, answers = (
-            (office.carrier_port, office.phone_port) if kind == "inbound" else (0, office.carrier_port)
-        )
+        callers, answers = (office.carrier_port, office.phone_port) if kind == "inbound" else (0, office.carrier_port)
         lines = office.called if kind == "inbound" else office.seats
         with ExitStack() as stack:
             phone = Sipp(office, "answers", called, answers, pause_ms=RING_MS)
@@ -61,7 +59,9 @@ class Bench:
             office.at_rest()
         self.report(kind, rate, caller_, phone, before, after, quiet)
 
-    def report(self, kind: str, rate: float, caller: Sipp, phone: Sipp, before: Usage, after: Usage, quiet: bool) -> None:
+    def report(
+        self, kind: str, rate: float, caller: Sipp, phone: Sipp, before: Usage, after: Usage, quiet: bool
+    ) -> None:
         done = caller.totals()
         failed = max(done.failed, phone.totals().failed)
         self.failed += failed
@@ -119,9 +119,7 @@ class Bench:
             )
             pause(5)
             later = Usage.of(office)
-            print(
-                f"held: idle, they use {(later.cpu['signalling'] - now.cpu['signalling']) / 5 * 100:.1f} % of a core"
-            )
+            print(f"held: idle, they use {(later.cpu['signalling'] - now.cpu['signalling']) / 5 * 100:.1f} % of a core")
 
         self.run("inbound", rate, calls, int((calls / rate + HELD_SECONDS) * 1000), measure, quiet=True)
         if up and up[0] != calls:

@@ -1,6 +1,6 @@
 """An edge under load: the daemon of its own with everything on, SIPp on both sides, and what the processes used.
 
-    phones 127.0.0.31 (SIPp, all seats of one office)     edge 127.0.0.1     static carrier 127.0.0.20 (SIPp)
+phones 127.0.0.31 (SIPp, all seats of one office)     edge 127.0.0.1     static carrier 127.0.0.20 (SIPp)
 """
 
 from __future__ import annotations
@@ -133,7 +133,8 @@ class Sipp:
         self.folder = office.folder / f"{scenario}-{number}"
         self.folder.mkdir()
         command = [
-            "sipp", office.edge.server(), "-sf", str(SCENARIOS / f"{scenario}.xml"), "-i", address, "-p", str(port or take_port()),
+            "sipp", office.edge.server(), "-sf", str(SCENARIOS / f"{scenario}.xml"), "-i", address, "-p",
+            str(port or take_port()),
             "-t", "u1", "-nostdin", "-aa", "-cp", str(take_port()), "-mp", str(take_port()), "-cid_str", "%u-%p-%s",
             "-buff_size", "4194304", "-timer_resol", "1", "-max_socket", "60000",
             "-trace_err", "-error_file", str(self.folder / "errors"),
