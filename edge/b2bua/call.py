@@ -51,6 +51,8 @@ class CallTimers:
     """Ringing at the longest (RFC 3261 section 16.6 Timer C)."""
     first_response: float = 8.0
     """Until the next target is tried where nothing came back and there is a next one."""
+    first_response_emergency: float = 4.0
+    """The same of emergency calls (domain rule 2.6-25)."""
     longest: float = 4 * 3600.0
     """A call at the longest."""
 
@@ -158,7 +160,9 @@ class Call:
         self._failover_on = event.failover_on
         out: list[CallAction] = [do.StartTimer("answer", self._no_answer_after or self._timers.answer)]
         if self._more_targets():
-            out.append(do.StartTimer("first-response", self._timers.first_response))
+            timers = self._timers
+            after = timers.first_response_emergency if self._emergency else timers.first_response
+            out.append(do.StartTimer("first-response", after))
         return out
 
     def _target_unreachable(self, event: ev.TargetUnreachable, now: float) -> list[CallAction]:
@@ -263,7 +267,7 @@ class Call:
         if self.phase is not Phase.ROUTING or self._failure is None:
             return []
         if event.targets == 0:
-            return self._fail(self._failure)
+            return self._fail(self._failure if event.refusal is None else hunt.Failure(*event.refusal))
         self._target = 0
         self._targets = event.targets
         self._no_answer_after = event.no_answer_after

@@ -154,6 +154,8 @@ class Rerouted:
 
     targets: int
     no_answer_after: float | None = None
+    refusal: tuple[int, int] | None = None
+    """SIP status and Q.850 cause that the next route itself demands; None: the failure stands."""
 
 
 @dataclass(frozen=True, slots=True)

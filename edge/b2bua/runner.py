@@ -9,9 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from datetime import datetime
+from typing import TypeGuard
 
 from dialplan.engine import next_route
+from dialplan.explain import channels
 from dialplan.model import CallAttempt, Direction, Outcome, Reason, Refusal, RoutePlan, Target
 from edge.b2bua import actions as do
 from edge.b2bua import events as ev
@@ -20,12 +23,14 @@ from edge.b2bua.call import Call
 from edge.b2bua.engine import Engine
 from edge.b2bua.events import CallEvent, LegId
 from edge.b2bua.leg import Leg
+from edge.b2bua.outgoing import sent
 from edge.b2bua.targets import Unreachable, prepare
 from edge.b2bua.uac_leg import UacLeg
 from edge.b2bua.uas_leg import UasLeg
 from edge.cdr.record import Attempt, CallRecord, MediaFigures, finished_fields
 from edge.channels.ledger import LimitReached
 from edge.observability.logging import get_logger
+from edge.sip.causes import REFUSALS
 from media.relay.port import RelayError, RelayStats, UnusableSdp
 
 log = get_logger("call")
@@ -103,12 +108,14 @@ class CallRunner:
                 self._engine.channels.release(self.id)  # the caller gave up while the ledger answered
                 return
             if reached is None:
+                plan.trace.add("L1", f"channels: {channels(plan.claims)}")
                 break
+            plan.trace.add("L2", f"{reached.level} {reached.key}: {reached.used} of {reached.limit} channels in use")
             following = next_route(
                 plan, Outcome.LIMIT, self.attempt, self._engine.snapshot(), self._engine.clock.utcnow()
             )
             if not isinstance(following, RoutePlan):
-                self._limited(plan, reached, refuse)
+                self._limited(plan, reached, following, refuse)
                 return
             log.info("call.rerouted", call=self.id, outcome="limit", level=reached.level, to=_names(following))
             plan = following
@@ -116,22 +123,27 @@ class CallRunner:
         self._call.retarget(len(plan.targets), plan.no_answer_after)
         self.start()
 
-    def _limited(self, plan: RoutePlan, reached: LimitReached, refuse: Callable[[Refusal], None]) -> None:
+    def _limited(
+        self, plan: RoutePlan, reached: LimitReached, following: Refusal | None, refuse: Callable[[Refusal], None]
+    ) -> None:
         self.a.forget()
         self._finish = do.Finish("refused", "edge", 486)
         self._engine.calls.finished(self, self._engine.driver.now())
+        # towards a customer "busy" would speak of the called person (domain rule 5.9)
+        status = 503 if plan.direction is Direction.OUTBOUND else None
+        if _demands_status(following):
+            status = following.status or REFUSALS[following.reason.value][0]
         refuse(
             Refusal(
                 reached.reason,
                 f"{reached.level} {reached.key}: {reached.used} of {reached.limit} channels are in use",
-                # towards a customer "busy" would speak of the called person (domain rule 5.9)
-                status=503 if plan.direction is Direction.OUTBOUND else None,
+                status=status,
                 level=reached.level,
                 limit=reached.limit,
                 used=reached.used,
                 account=plan.account,
-                number=plan.number or plan.called,
-                trace=plan.trace,
+                number=plan.called,
+                trace=plan.trace if following is None else following.trace,
             )
         )
 
@@ -218,6 +230,9 @@ class CallRunner:
             holder = f"{self.id}/{action.index}"
             reached = await engine.channels.admit(holder, target.claims)
             if reached is not None:
+                self.plan.trace.add(
+                    "L2", f"{reached.level} {reached.key}: {reached.used} of {reached.limit} channels in use"
+                )
                 log.info("target.limited", call=self.id, target=target.name, level=reached.level, limit=reached.limit)
                 self._attempts.append(Attempt(target.kind.value, target.name, engine.clock.utcnow(), 503, 34))
                 self.post("a", ev.TargetUnreachable(action.index, 503, 34, limited=True))
@@ -253,7 +268,9 @@ class CallRunner:
                 leg.contact = branch.contact
             self.legs[leg.id] = leg
             self._branch_attempt[leg.id] = len(self._attempts)
-            self._attempts.append(Attempt(target.kind.value, branch.name, engine.clock.utcnow()))
+            self._attempts.append(
+                Attempt(target.kind.value, branch.name, engine.clock.utcnow(), sent=sent(branch.invite))
+            )
             engine.calls.add_leg(leg)
             engine.tap.link(self.id, leg.call_id)
             legs.append((leg, branch.sdp, branch.session_expires))
@@ -279,10 +296,15 @@ class CallRunner:
         if isinstance(following, RoutePlan):
             log.info("call.rerouted", call=self.id, outcome=action.outcome, to=_names(following))
             self._task(self._take_route(following))
-        else:
-            if following is not None:
-                self._reason = following.reason
-            self._mailbox.append(ev.Rerouted(0))
+            return
+        demanded = None
+        if following is not None:
+            self._reason = following.reason
+            self.plan = replace(self.plan, trace=following.trace)
+            if _demands_status(following):
+                status, q850 = REFUSALS[following.reason.value]
+                demanded = following.status or status, q850
+        self._mailbox.append(ev.Rerouted(0, refusal=demanded))
 
     async def _take_route(self, plan: RoutePlan) -> None:
         claims = tuple(c for c in plan.claims if c not in self.plan.claims)
@@ -459,6 +481,12 @@ class CallRunner:
             media=MediaFigures(stats.from_a, stats.from_b, stats.to_a, stats.to_b, stats.lost_a, stats.lost_b),
             attempts=tuple(self._attempts),
         )
+
+
+def _demands_status(following: Refusal | None) -> TypeGuard[Refusal]:
+    """Whether the next route is to refuse with a status of its own (rule R4); any other refusal of a next route leaves
+    the caller with what happened first."""
+    return following is not None and following.reason is Reason.REJECTED_BY_ROUTE
 
 
 def _names(plan: RoutePlan) -> list[str]:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from dialplan.model import Target, TargetKind
 from edge.b2bua.engine import Engine
-from edge.b2bua.identity_headers import IdentityHeaders, customer_headers, identity_headers
 from edge.b2bua.invite import build_invite
 from edge.b2bua.leg import Authorize
+from edge.b2bua.outgoing import to_carrier, to_customer
 from edge.registrar.bindings import Binding
 from edge.sip.address import NameAddr
 from edge.sip.flow import Flow
 from edge.sip.message import Request
-from edge.sip.params import EMPTY, Params
 from edge.sip.uri import Uri, encode_user
 from edge.transport.errors import ConnectError, ResolveError
 from media.relay.port import UnusableSdp
@@ -22,7 +21,6 @@ from media.sdp.lines import parse
 
 SEAT_SESSION_EXPIRES = 1800
 """Seconds; finds phones that vanished in a call (RFC 4028)."""
-_PHONE = Params((("user", "phone"),))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +76,6 @@ async def _registered(engine: Engine, target: Target, a_invite: Request, sdp: by
     bindings = engine.registrar.contacts("trunk" if is_trunk else "seat", username, engine.driver.now())
     if not bindings:
         return Unreachable(480, 20, "not registered")
-    headers = customer_headers(target.identity, engine.domain, diversion=is_trunk)
-    to = NameAddr(Uri("sip", encode_user(target.user or username), engine.domain))
     branches: list[BranchPlan] = []
     detail = "no contact can be reached"
     for binding in bindings:
@@ -89,12 +85,13 @@ async def _registered(engine: Engine, target: Target, a_invite: Request, sdp: by
             detail = str(error)
             continue
         uri = binding.request_uri(encode_user(target.user) if is_trunk else "")
+        call = to_customer(target, username, engine.domain, str(uri))
         branches.append(
             BranchPlan(
                 target.name,
                 flow,
-                build_invite(a_invite, str(uri), headers.from_, to, list(binding.path), headers.headers),
-                headers.contact_user,
+                build_invite(a_invite, call.uri, call.from_, call.to, list(binding.path), call.identity),
+                call.contact_user,
                 sdp,
                 SEAT_SESSION_EXPIRES,
             )
@@ -109,17 +106,17 @@ def _way_to(binding: Binding) -> Uri:
 async def _static_trunk(
     engine: Engine, target: Target, sources: tuple[str, ...], a_invite: Request, sdp: bytes | None
 ) -> Prepared | Unreachable:
-    if not sources:
-        return Unreachable(480, 20, "the static trunk has no address")
-    uri = Uri.parse(f"sip:{encode_user(target.user)}@{sources[0]}")
+    host = next((s for s in sources if "/" not in s), None)
+    if host is None:
+        return Unreachable(480, 20, "the static trunk has no source that is one address")
+    uri = Uri("sip", encode_user(target.user), host)
     try:
         flow = await engine.reach(uri)
     except (ResolveError, ConnectError) as error:
         return Unreachable(480, 27, str(error))
-    headers = customer_headers(target.identity, engine.domain, diversion=True)
-    to = NameAddr(Uri("sip", encode_user(target.user), engine.domain))
-    invite = build_invite(a_invite, str(uri), headers.from_, to, [], headers.headers)
-    return Prepared((BranchPlan(target.name, flow, invite, headers.contact_user, sdp, SEAT_SESSION_EXPIRES),))
+    call = to_customer(target, target.name, engine.domain, str(uri))
+    invite = build_invite(a_invite, call.uri, call.from_, call.to, [], call.identity)
+    return Prepared((BranchPlan(target.name, flow, invite, call.contact_user, sdp, SEAT_SESSION_EXPIRES),))
 
 
 async def _carrier(engine: Engine, target: Target, a_invite: Request, sdp: bytes | None) -> Prepared | Unreachable:
@@ -137,17 +134,14 @@ async def _carrier(engine: Engine, target: Target, a_invite: Request, sdp: bytes
             sdp = description.to_bytes()
         except UnusableSdp as error:
             return Unreachable(error.status, 88, error.detail)
-    headers: IdentityHeaders = identity_headers(carrier, target.identity, carrier.domain, target.user)
-    params = _PHONE if target.user.lstrip("+").isdigit() else EMPTY
-    uri = Uri("sip", encode_user(target.user), carrier.domain, None, params)
-    to = NameAddr(replace(uri, params=EMPTY))
-    invite = build_invite(a_invite, str(uri), headers.from_, to, way.routes, headers.headers)
+    call = to_carrier(carrier, target)
+    invite = build_invite(a_invite, call.uri, call.from_, call.to, way.routes, call.identity)
     engine.carriers.preauthorize(carrier.name, invite)
     branch = BranchPlan(
         carrier.name,
         way.flow,
         invite,
-        headers.contact_user,
+        call.contact_user,
         sdp,
         carrier.session_expires,
         engine.carriers.authorize(carrier.name),

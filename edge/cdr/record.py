@@ -36,6 +36,8 @@ class Attempt(NamedTuple):
     status: int = 0
     cause: int | None = None
     """Q.850 cause of its Reason header."""
+    sent: tuple[str, ...] = ()
+    """Request-URI and header fields that told who calls whom, as they left."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
