@@ -1,4 +1,5 @@
-"""The dial plan's two questions: where does this call go, and where next. Pure functions of what they are given."""
+"""The dial plan's questions: where does this call go, where next, and where to when a phone sends it elsewhere. Pure
+functions of what they are given."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ from datetime import datetime
 
 from config.snapshot import Snapshot
 from dialplan import inbound, outbound
+from dialplan.forwarding import forward as forward
 from dialplan.model import CallAttempt, Decision, Outcome, Refusal, RoutePlan, SourceKind, Trace
 
 

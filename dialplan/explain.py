@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 from dialplan.model import (
     ChannelClaim,
@@ -12,6 +13,7 @@ from dialplan.model import (
     Outcome,
     Refusal,
     RoutePlan,
+    SourceKind,
     Target,
     TargetKind,
     Trace,
@@ -29,6 +31,20 @@ _OUTCOMES = {
     Outcome.UNREACHABLE: "When unreachable",
     Outcome.LIMIT: "When its channels are in use",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A call that somebody asks about. `source`: a seat's username, `ACCOUNT/NAME` of a trunk, or a carrier's name."""
+
+    kind: SourceKind
+    source: str
+    to: str
+    """As it would be dialled, or as the carrier would name the number."""
+    caller: str = ""
+    """The number in From: of the caller who comes in over a carrier, or what a PBX presents."""
+    anonymous: bool = False
+    """The caller, the PBX or the phone withholds the number."""
 
 
 def _nothing(target: Target) -> Sequence[str]:

@@ -62,6 +62,8 @@ class CallAttempt:
     caller: Caller = Caller()
     pick: float = 0.0
     """0 <= pick < 1: the draw that shares calls among carriers by weight. Randomness is an input."""
+    passes_on: PassedOn | None = None
+    """The party for whom the source calls: it transfers or forwards somebody else's call."""
 
 
 class Reason(StrEnum):
@@ -163,6 +165,17 @@ class Identity:
     """E.164 numbers that forwarded the call, newest first."""
     diversion_reason: str = "unconditional"
     """Why the newest of them forwarded it (RFC 5806): unconditional, user-busy, no-answer, unavailable, unknown."""
+
+
+class PassedOn(NamedTuple):
+    """The party of a call that its seat or trunk sends on, by a transfer or a 3xx answer."""
+
+    party: Identity
+    """As the plan of its call knew it; `diversion` are those that forwarded it before."""
+    called_us: bool = True
+    """False where the source had called that party: nobody calls with its number."""
+    reason: str = "unconditional"
+    """Why (RFC 5806), see `Identity.diversion_reason`."""
 
 
 class TargetKind(StrEnum):

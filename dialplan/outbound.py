@@ -65,6 +65,7 @@ def decide(attempt: CallAttempt, snapshot: Snapshot, now: datetime, trace: Trace
         now,
         trace,
         dialled.anonymous,
+        passes_on=attempt.passes_on,
     )
     internal = dialled.kind is DialledKind.INTERNAL
     decided = _internal(ask, dialled) if internal else _external(ask, dialled, attempt.pick)
@@ -99,6 +100,8 @@ def _internal(ask: Ask, dialled: Dialled) -> Decision:
         ask.trace.add("I4", f"seat {called.username} takes no calls without a number")
         return Refusal(Reason.ANONYMOUS_REJECTED, f"seat {called.username} refuses withheld callers", trace=ask.trace)
     identity = Identity(anonymous=True) if withheld else _internal_identity(ask)
+    if ask.passes_on is not None and not withheld:
+        identity = replace(ask.passes_on.party, network=None, diversion_reason=ask.passes_on.reason)
     ask.trace.add("R2", f"stays inside the account: seat {called.username}")
     return RoutePlan(
         Direction.INTERNAL,
@@ -137,7 +140,8 @@ def _external(ask: Ask, dialled: Dialled, pick: float) -> Decision:
         text = f"account {own.row.account}, which has the number and is billed, is suspended"
         trace.add("A1", text)
         return Refusal(Reason.ACCOUNT_SUSPENDED, text, trace=trace)
-    targets = carrier_targets(ask.snapshot, own, shown, dialled.number, account, ask.now, pick, trace)
+    why = ask.passes_on.reason if ask.passes_on is not None else "unconditional"
+    targets = carrier_targets(ask.snapshot, own, shown, dialled.number, account, ask.now, pick, trace, why)
     if isinstance(targets, Refusal):
         return targets
     claims: tuple[ChannelClaim, ...] = (account_leg(account),)

@@ -12,7 +12,7 @@ from config.model import Account, NumberRow, Seat, Trunk
 from config.snapshot import Snapshot
 from dialplan import number
 from dialplan.ddi import unusable
-from dialplan.model import Caller, Reason, Refusal, Trace
+from dialplan.model import Caller, PassedOn, Reason, Refusal, Trace
 from dialplan.numbering import may_be_shown
 
 
@@ -58,6 +58,8 @@ class Ask:
     """Asked for by a dialled code; after the anonymity rule: whether the number is withheld."""
     own: Own | None = None
     """Known once the number rules have spoken."""
+    passes_on: PassedOn | None = None
+    """For whom the call is made, where it is not for the source itself."""
 
     def say(self, rule: str, text: str, e164: str = "") -> None:
         """A step of the trace; `{}` in the text is `e164`, unless the number is withheld."""

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from dialplan.cli.ask import Ask, Kind, Own, Shown
-from dialplan.cli.rules import anonymous, chosen, diverted, external, own, presented
+from dialplan.cli.rules import anonymous, chosen, diverted, external, own, passed_on, presented
 from dialplan.model import Refusal
 
 NUMBER_RULES: tuple[Callable[[Ask], Own | Refusal | None], ...] = (chosen.apply, presented.apply, own.apply)
 """Which number we answer for."""
 
-SHOWN_RULES: tuple[Callable[[Ask], Shown | Refusal | None], ...] = (diverted.apply, external.apply)
+SHOWN_RULES: tuple[Callable[[Ask], Shown | Refusal | None], ...] = (passed_on.apply, diverted.apply, external.apply)
 """What is shown instead of it."""
 
 

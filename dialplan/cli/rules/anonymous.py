@@ -24,6 +24,8 @@ def apply(ask: Ask) -> bool:
 def _who(ask: Ask) -> str | None:
     if ask.anonymous:
         return "the dialled code"
+    if ask.passes_on is not None and ask.passes_on.party.anonymous:
+        return "the party that is passed on"
     if ask.seat is not None and ask.seat.present == "anonymous":
         return "the seat's setting"
     if ask.caller.from_anonymous or not _WITHHOLDING.isdisjoint(ask.caller.privacy):
