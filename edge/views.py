@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from dialplan.model import Step
+from dialplan.explain import Question
+from dialplan.model import Target, TargetKind
 from edge.admin.views import CallView, CarrierView, Records, RegistrationView
+from edge.cdr.record import to_json
+from edge.explain import answer
 from edge.observability import ladder
 from edge.observability.metrics import Live
 
@@ -98,12 +102,36 @@ class Views:
             for state in edge.carriers.states()
         ]
 
-    def decision(self, call: str) -> Sequence[Step] | None:
-        """How a call that is up was routed."""
+    def so_far(self, call: str) -> Mapping[str, object] | None:
+        """The record of a call that is up, as far as it is written."""
         for live in self._edge.calls.live():
-            if call in (live.id, live.a.call_id):
-                return live.plan.trace.steps
+            if call in (live.id, live.a.call_id, live.winner_call_id):
+                return {"table": "live", **json.loads(to_json(live.record_so_far()))}
         return None
+
+    def explain(self, question: Question) -> str:
+        """What would become of a call."""
+        edge = self._edge
+        return answer(question, edge.snapshot(), edge.clock.utcnow(), edge.settings.realm, self._standing)
+
+    def _standing(self, target: Target) -> str:
+        edge = self._edge
+        if target.kind is TargetKind.CARRIER:
+            state = edge.carriers.state(target.name)
+            return "" if state is None else f"{state.state}: {state.detail}" if state.detail else state.state
+        username: str | None = target.name
+        if target.kind is TargetKind.TRUNK:
+            trunk = edge.snapshot().trunks.get((target.account, target.name))
+            username = trunk.username if trunk is not None and trunk.mode != "static" else None
+        elif target.kind is not TargetKind.SEAT:
+            username = None
+        if username is None:
+            return ""
+        kind: Literal["seat", "trunk"] = "trunk" if target.kind is TargetKind.TRUNK else "seat"
+        contacts = edge.registrar.contacts(kind, username, edge.driver.now())
+        if not contacts:
+            return "not registered now"
+        return f"registered now at {', '.join(str(c.uri) for c in contacts)}"
 
     def missing(self) -> Sequence[str]:
         """What keeps this edge from taking calls."""

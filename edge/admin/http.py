@@ -15,6 +15,8 @@ from typing import Final
 from aiohttp import web
 
 from config.store import AWAY
+from dialplan.explain import Question
+from dialplan.model import SourceKind
 from edge.admin.text import json_text, parse_age
 from edge.admin.views import AdminViews, CallView, CarrierView, RegistrationView
 
@@ -74,6 +76,7 @@ def application(views: AdminViews) -> web.Application:
         web.get("/refusals", _refusals),
         web.get("/trace/{key:.+}", _trace),
         web.get("/why/{key:.+}", _why),
+        web.get("/explain", _explain),
         web.post("/drain", _drain),
     ])  # fmt: skip
     return app
@@ -155,7 +158,13 @@ async def _refusals(request: web.Request) -> web.Response:
     limit = query.get("limit", "200")
     if not (limit.isascii() and limit.isdigit() and 1 <= int(limit) <= 10_000):
         raise ValueError("limit must be a number from 1 to 10000")
-    rows = await views.records.refusals(views.utc() - age, query.get("number"), query.get("account"), int(limit))
+    rows = await views.records.refusals(
+        views.utc() - age,
+        query.get("number"),
+        query.get("account"),
+        int(limit),
+        limits_only=query.get("limits") == "1",
+    )
     return _json(rows)
 
 
@@ -174,11 +183,21 @@ async def _trace(request: web.Request) -> web.Response:
 
 async def _why(request: web.Request) -> web.Response:
     views, key = request.app[_VIEWS], request.match_info["key"]
-    steps = views.decision(key)
-    if steps is not None:
-        return _json({"table": "live", "id": key, "trace": [s._asdict() for s in steps]})
+    live = views.so_far(key)
+    if live is not None:
+        return _json(live)
     found = await views.records.find(key)
     return _json(found) if found is not None else _error(404, f"no call {key!r} is up, and none is on record")
+
+
+async def _explain(request: web.Request) -> web.Response:
+    query = request.query
+    sources = [(kind, query[kind.value]) for kind in SourceKind if kind.value in query]
+    if len(sources) != 1 or "to" not in query:
+        raise ValueError("ask with to=NUMBER and one of seat=USERNAME, trunk=ACCOUNT/NAME and carrier=NAME")
+    ((kind, source),) = sources
+    asked = Question(kind, source, query["to"], query.get("caller", ""), query.get("anonymous") == "1")
+    return web.Response(text=request.app[_VIEWS].explain(asked))
 
 
 async def _drain(request: web.Request) -> web.Response:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from dialplan.model import Step
+from dialplan.explain import Question
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,13 @@ class Records(Protocol):
     """Reads what was written: `edge.cdr.tables.PostgresRecords`. Methods raise what asyncpg raises."""
 
     async def refusals(
-        self, since: datetime, number: str | None = None, account: str | None = None, limit: int = 200
+        self,
+        since: datetime,
+        number: str | None = None,
+        account: str | None = None,
+        limit: int = 200,
+        *,
+        limits_only: bool = False,
     ) -> list[dict[str, object]]: ...
 
     async def find(self, key: str) -> dict[str, object] | None: ...
@@ -87,8 +93,15 @@ class AdminViews(Protocol):
 
     def carriers(self) -> Sequence[CarrierView]: ...
 
-    def decision(self, call: str) -> Sequence[Step] | None:
-        """How a call that is up was routed, by our id or a SIP Call-ID; None where there is no such call."""
+    def so_far(self, call: str) -> Mapping[str, object] | None:
+        """The record that a call that is up would leave if it ended now (`table` is `live`, `outcome` its state).
+
+        By our id or a SIP Call-ID; None where there is no such call.
+        """
+        ...
+
+    def explain(self, question: Question) -> str:
+        """What would become of a call. Raises ValueError where its source is not provisioned."""
         ...
 
     def missing(self) -> Sequence[str]:

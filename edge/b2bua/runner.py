@@ -418,8 +418,9 @@ class CallRunner:
         self._task(self._close())
 
     async def _close(self) -> None:
-        stats = await self._session.delete()
-        record = self._record(stats)
+        finish = self._finish
+        assert finish is not None
+        record = self._record(finish, await self._session.delete())
         engine = self._engine
         engine.records.put(record)
         started = record.ringing_at or record.answered_at
@@ -431,9 +432,11 @@ class CallRunner:
         )
         log.info("call.finished", **finished_fields(record))
 
-    def _record(self, stats: RelayStats) -> CallRecord:
-        finish = self._finish
-        assert finish is not None
+    def record_so_far(self) -> CallRecord:
+        """The record as it would be if the call ended now; its outcome is the call's state."""
+        return self._record(do.Finish(self.state, "", 0), RelayStats())
+
+    def _record(self, finish: do.Finish, stats: RelayStats) -> CallRecord:
         engine, plan, call = self._engine, self.plan, self._call
         winner = self._attempts[self._branch_attempt[call.winner]] if call.winner is not None else None
         last = winner or (self._attempts[-1] if self._attempts else None)
@@ -470,10 +473,10 @@ class CallRunner:
             network_number=identity.network,
             outcome=finish.outcome,
             reason=self._reason.value if self._reason is not None else finish.detail or None,
-            sip_status=finish.status,
+            sip_status=finish.status or None,
             a_cause=finish.q850 if finish.released_by == "a" else None,
             b_cause=finish.q850 if finish.released_by == "b" else last.cause if last is not None else None,
-            released_by=finish.released_by,
+            released_by=finish.released_by or None,
             a_call_id=self.a.call_id,
             b_call_id=self._winner_sip,
             emergency=plan.direction is Direction.EMERGENCY,

@@ -74,11 +74,18 @@ class PostgresRecords:
         return Purged(calls, refused, oldest + REFUSED_KEPT if oldest is not None else None)
 
     async def refusals(
-        self, since: datetime, number: str | None = None, account: str | None = None, limit: int = 200
+        self,
+        since: datetime,
+        number: str | None = None,
+        account: str | None = None,
+        limit: int = 200,
+        *,
+        limits_only: bool = False,
     ) -> list[dict[str, object]]:
-        """Refused calls after `since`, newest first; `number` matches the number, `account` the account."""
+        """Refused calls after `since`, newest first; `number` matches the number, `account` the account;
+        `limits_only`: those for which a channel limit stood in the way."""
         async with self._acquire() as connection:
-            rows = await connection.fetch(_REFUSALS, since, number, account, limit)
+            rows = await connection.fetch(_REFUSALS, since, number, account, limit, limits_only)
         return [dict(row) for row in rows]
 
     async def find(self, key: str) -> dict[str, object] | None:
@@ -97,6 +104,7 @@ class PostgresRecords:
 
 _REFUSALS = f"""SELECT {", ".join(REFUSED_COLUMNS)} FROM sip_edge.refused_calls
     WHERE at > $1 AND ($2::text IS NULL OR number = $2) AND ($3::text IS NULL OR account = $3)
+        AND (level IS NOT NULL OR NOT $5)
     ORDER BY at DESC LIMIT $4"""
 _CALL = f"""SELECT {", ".join(CALL_COLUMNS)} FROM sip_edge.call_records
     WHERE id::text = $1 OR a_call_id = $1 OR b_call_id = $1 ORDER BY started_at DESC LIMIT 1"""

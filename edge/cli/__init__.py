@@ -7,7 +7,7 @@ import sys
 import typer
 
 from config.errors import ConfigError
-from edge.cli import carrier_sim, demo, live, migrate, provision, records, relay, run
+from edge.cli import carrier_sim, demo, explain, live, migrate, provision, records, relay, run
 from edge.cli.output import CommandError
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app.command()(live.calls)
 app.command()(live.registrations)
 app.command()(live.carriers)
 app.command()(live.trace)
+app.command()(explain.explain)
 app.command()(records.why)
 app.command()(records.refusals)
 app.command()(live.drain)

@@ -106,6 +106,7 @@ CREATE INDEX call_records_of_account ON sip_edge.call_records (account, started_
 CREATE INDEX call_records_of_billed_account ON sip_edge.call_records (billed_account, started_at);
 CREATE INDEX call_records_by_a_call_id ON sip_edge.call_records (a_call_id);
 CREATE INDEX call_records_by_b_call_id ON sip_edge.call_records (b_call_id);
+CREATE INDEX call_records_refused ON sip_edge.call_records (ended_at) WHERE outcome = 'refused';
 
 CREATE TABLE sip_edge.refused_calls (
     id              text PRIMARY KEY,
@@ -175,7 +176,10 @@ CREATE INDEX fax_mails_due ON sip_edge.fax_mails (next_try_at) WHERE state = 'qu
 -- Purging. Each returns how many rows it deleted.
 
 CREATE FUNCTION sip_edge.purge_refused_calls(at_time timestamptz DEFAULT now()) RETURNS bigint LANGUAGE sql AS $$
-    WITH gone AS (DELETE FROM sip_edge.refused_calls WHERE at <= at_time - interval '7 days' RETURNING 1)
+    -- the call record of a refused call says the same and is not billed: it goes with it
+    WITH records AS (
+        DELETE FROM sip_edge.call_records WHERE outcome = 'refused' AND ended_at <= at_time - interval '7 days'
+    ), gone AS (DELETE FROM sip_edge.refused_calls WHERE at <= at_time - interval '7 days' RETURNING 1)
     SELECT count(*) FROM gone
 $$;
 

@@ -1,9 +1,9 @@
 """An edge as the admin HTTP sees it, with one of everything."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
-from dialplan.model import Step
+from dialplan.explain import Question
 from edge.admin.views import CallView, CarrierView, RegistrationView
 
 NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -15,14 +15,21 @@ class FakeRecords:
     def __init__(self) -> None:
         self.away: Exception | None = None
         self.asked: tuple[datetime, str | None, str | None, int] | None = None
+        self.limits_only = False
         self.found: dict[str, dict[str, object]] = {}
 
     async def refusals(
-        self, since: datetime, number: str | None = None, account: str | None = None, limit: int = 200
+        self,
+        since: datetime,
+        number: str | None = None,
+        account: str | None = None,
+        limit: int = 200,
+        *,
+        limits_only: bool = False,
     ) -> list[dict[str, object]]:
         if self.away is not None:
             raise self.away
-        self.asked = (since, number, account, limit)
+        self.asked, self.limits_only = (since, number, account, limit), limits_only
         return [REFUSAL]
 
     async def find(self, key: str) -> dict[str, object] | None:
@@ -41,9 +48,10 @@ RECORD: dict[str, object] = {
     "table": "call_records", "id": "c9", "started_at": NOON, "direction": "outbound", "outcome": "answered",
     "source_kind": "seat", "source_name": "a.mueller", "caller": "+4922838600", "caller_withheld": False,
     "dialled": "23442036427900", "called": "+442036427900", "target_kind": "carrier", "target_name": "telekom",
-    "sip_status": 200, "reason": None,
+    "sip_status": 200, "reason": None, "account": "K1", "billed_account": "K2",
     "attempts": [
-        {"kind": "carrier", "name": "other", "status": 503}, {"kind": "carrier", "name": "telekom", "status": 200},
+        {"kind": "carrier", "name": "other", "status": 503, "sent": ["INVITE sip:+442036427900@other.example"]},
+        {"kind": "carrier", "name": "telekom", "status": 200},
     ],
     "trace": [{"rule": "E10", "text": "23 chooses +442088198786"}, {"rule": "E6", "text": "an international number"}],
 }  # fmt: skip
@@ -83,8 +91,14 @@ class FakeViews:
             )
         ]  # fmt: skip
 
-    def decision(self, call: str) -> Sequence[Step] | None:
-        return [Step("1.4", "the number goes to trunk hq")] if call in ("c1", "x/y@far") else None
+    def so_far(self, call: str) -> Mapping[str, object] | None:
+        return {**RECORD, "table": "live", "id": "c1", "outcome": "up"} if call in ("c1", "x/y@far") else None
+
+    def explain(self, question: Question) -> str:
+        if question.source == "nobody":
+            raise ValueError("there is no seat nobody")
+        self.question = question
+        return "How it was decided\n"
 
     def missing(self) -> Sequence[str]:
         return self.lacks

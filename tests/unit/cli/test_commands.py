@@ -12,6 +12,8 @@ from types import SimpleNamespace
 import pytest
 
 import edge.cli
+from dialplan.explain import Question
+from dialplan.model import SourceKind
 from edge.admin.http import AdminHttp
 from edge.cli.options import admin_url
 from edge.cli.output import length
@@ -121,11 +123,13 @@ def test_why_explains_a_call_in_plain_words(
     assert capsys.readouterr().out.splitlines() == [
         "Call c9, outbound, 2026-11-22 12:00:00Z: answered.",
         "  from +4922838600 (seat a.mueller), dialled 23442036427900",
+        "  for account K1, billed to account K2",
         "  to +442036427900 at carrier telekom",
         "  answer to the caller: 200",
         "  tried carrier other: 503",
+        "      INVITE sip:+442036427900@other.example",
         "  tried carrier telekom: 200",
-        "Decision:",
+        "How it was decided:",
         "  E10  23 chooses +442088198786",
         "  E6   an international number",
     ]
@@ -137,7 +141,7 @@ def test_why_explains_a_call_in_plain_words(
         "  both channels are in use",
     ]
     assert sip_edge(monkeypatch, "why", "c1") == 0
-    assert "Call c1 is up." in capsys.readouterr().out
+    assert capsys.readouterr().out.startswith("Call c1, outbound, is up since 2026-11-22 12:00:00Z.\n")
 
 
 def test_drain_says_how_many_calls_are_up(
@@ -148,7 +152,34 @@ def test_drain_says_how_many_calls_are_up(
     assert "1" in capsys.readouterr().out and daemon.views.drained
 
 
-@pytest.mark.parametrize("command", [["calls"], ["trace", "x"], ["drain"], ["why", "x"], ["refusals"]])
+def test_explain_asks_the_daemon(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One source, what is dialled, and what is wrong in a sentence."""
+    assert sip_edge(monkeypatch, "explain", "--carrier", "telekom", "--to", "0228", "--caller", "0151") == 0
+    assert capsys.readouterr().out == "How it was decided\n"
+    assert daemon.views.question == Question(SourceKind.CARRIER, "telekom", "0228", "0151")
+    assert sip_edge(monkeypatch, "explain", "--from", "a.mueller", "--to", "110", "--anonymous") == 0
+    assert daemon.views.question == Question(SourceKind.SEAT, "a.mueller", "110", "", True)
+    assert sip_edge(monkeypatch, "explain", "--to", "110") == (
+        "sip-edge: say who calls with one of --from SEAT, --trunk ACCOUNT/NAME and --carrier NAME"
+    )
+    assert sip_edge(monkeypatch, "explain", "--from", "nobody", "--to", "1") == "sip-edge: there is no seat nobody"
+
+
+def test_refusals_for_want_of_channels_are_counted(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """T5.2: how many at each level."""
+    assert sip_edge(monkeypatch, "refusals", "--limits") == 0
+    assert daemon.views.records.limits_only
+    assert capsys.readouterr().out.endswith("\n\n1 for want of a channel of the number\n")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["calls"], ["trace", "x"], ["drain"], ["why", "x"], ["refusals"], ["explain", "--from", "a", "--to", "1"]],
+)
 def test_without_a_daemon_there_is_one_clear_sentence(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: list[str]
 ) -> None:
