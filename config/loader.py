@@ -5,7 +5,9 @@ Streams with a server-side cursor, so that a million numbers neither pile up nor
 
 from __future__ import annotations
 
+import gc
 from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network
 from typing import TypeAlias
@@ -51,7 +53,7 @@ _NEXT = (
 )
 _NUMBERS = (
     "SELECT number, 0, account, carrier, status, channels, route_kind, route_target, "
-    f"{_NEXT}, cli_prefix, valid_from, served_account, NULL, type FROM sip_edge.numbers WHERE status {{}} 'cancelled'"
+    f"{_NEXT}, cli_prefix, valid_from, served_account, NULL, type FROM sip_edge.numbers"
 )
 _RANGES = (
     "SELECT r.prefix, length(b.prefix) + b.digits - length(r.prefix), b.account, b.carrier, "
@@ -91,13 +93,15 @@ async def load_rows(
     on_fault: Callable[[str], None] = lambda text: None,
 ) -> Rows:
     """The rows as of now, in one consistent view. Given the rows `before`, only the tables `changed` since are read.
+    Reads within the caller's transaction where there is one.
 
     A secret that cannot be opened is reported to `on_fault` and is None in its row: a wrong key stops no other carrier.
     Raises the errors of asyncpg.
     """
     tables = TABLES if before is None else frozenset(changed)
     rows = before if before is not None else Rows()
-    async with connection.transaction(isolation="repeatable_read", readonly=True):
+    nested = connection.is_in_transaction()
+    async with nullcontext() if nested else connection.transaction(isolation="repeatable_read", readonly=True):
         if "carriers" in tables:
             carriers = [_carrier(r, box, on_fault) async for r in _stream(connection, _CARRIERS)]
             rows = replace(rows, carriers=tuple(carriers))
@@ -123,6 +127,15 @@ async def load_rows(
     return rows
 
 
+async def load_numbers(connection: AnyConnection, prefixes: Iterable[str]) -> dict[str, NumberRow | None]:
+    """The single numbers and ranges with these prefixes as of now; None where there is none. Raises as asyncpg does."""
+    wanted = list(prefixes)
+    found: list[NumberRow] = []
+    _add_numbers(await connection.fetch(f"{_NUMBERS} WHERE number = ANY ($1)", wanted), found, {})
+    _add_numbers(await connection.fetch(f"{_RANGES} WHERE r.prefix = ANY ($1)", wanted), found, {})
+    return {**dict.fromkeys(wanted), **{row.prefix: row for row in found}}
+
+
 async def _stream(connection: AnyConnection, query: str) -> AsyncIterator[Record]:
     cursor = await connection.cursor(query)
     while chunk := await cursor.fetch(_CHUNK):
@@ -134,16 +147,22 @@ async def _numbers(connection: AnyConnection, before: Rows, tables: frozenset[st
     found: list[NumberRow] = []
     shared: dict[str, str] = {}
     if "numbers" in tables:
-        # cancelled ones first: where such a number kept its CLI prefix and another has it now, the later one counts
-        queries = [_NUMBERS.format("="), _NUMBERS.format("<>")]
+        queries = [_NUMBERS]
     else:
         found = [row for row in before.numbers if row.block is None]
         queries = []
     queries.append(_RANGES)
-    for query in queries:
-        cursor = await connection.cursor(query)
-        while chunk := await cursor.fetch(_CHUNK):
-            _add_numbers(chunk, found, shared)
+    # nothing here is a cycle, and looking for some among what grows doubles the time
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        for query in queries:
+            cursor = await connection.cursor(query)
+            while chunk := await cursor.fetch(_CHUNK):
+                _add_numbers(chunk, found, shared)
+    finally:
+        if collecting:
+            gc.enable()
     return tuple(found)
 
 

@@ -7,8 +7,10 @@ last good snapshot stays, across restarts too (`config.cache`). What the pool ra
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import asyncpg
@@ -19,11 +21,11 @@ from asyncpg.pool import Pool, PoolConnectionProxy
 
 from config.cache import CacheError, load_rows_from, save_rows
 from config.errors import ConfigError
-from config.loader import TABLES, load_rows
+from config.loader import TABLES, load_numbers, load_rows
 from config.migrations.runner import check_schema
-from config.model import Rows
+from config.model import NumberRow, Rows
 from config.secrets import SecretBox
-from config.snapshot import EMPTY, Snapshot
+from config.snapshot import EMPTY, NumberIndex, Snapshot
 
 CHANNEL = "sip_edge_provisioning"
 AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
@@ -35,6 +37,10 @@ _CONNECT_TIMEOUT = 5.0
 _FIRST_DELAY, _LAST_DELAY = 0.2, 10.0
 _PROBE_EVERY = 10.0
 _CACHE_EVERY = 5.0
+_MOST_KEYS = 2000
+"""With more changed numbers than these the tables are read again."""
+_MANY = 50_000
+_OF_NUMBERS = frozenset({"numbers", "ranges"})
 
 
 class Store:
@@ -57,6 +63,7 @@ class Store:
         self._pool: Pool[Record] | None = None
         self._connection: Connection[Record] | None = None
         self._changed: set[str] = set()
+        self._keys: set[str] = set()
         self._wake = asyncio.Event()
         self._followers: list[OnSwap] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -157,6 +164,7 @@ class Store:
             await check_schema(connection)
             await _agree_on_realm(connection, self._realm)
             self._changed.clear()
+            self._keys.clear()
             await connection.add_listener(CHANNEL, self._notified)
             connection.add_termination_listener(self._terminated)
             await self._swap(await load_rows(connection, self._box, on_fault=self._report))
@@ -180,19 +188,28 @@ class Store:
             await self._pause(self._quiet)
             self._wake.clear()
             changed, self._changed = self._changed & TABLES, set()
-            if changed:
-                try:
+            keys, self._keys = self._keys, set()
+            if len(keys) > _MOST_KEYS:
+                changed |= _OF_NUMBERS
+            numbers: dict[str, NumberRow | None] = {}
+            if changed or keys:
+                async with connection.transaction(isolation="repeatable_read", readonly=True):
                     rows = await load_rows(connection, self._box, self._rows, changed, self._report)
-                except BaseException:
-                    self._changed |= changed
-                    raise
-                await self._swap(rows)
+                    if keys and not changed & {*_OF_NUMBERS, "blocks"}:
+                        numbers = await load_numbers(connection, keys)
+                await self._swap(rows, numbers)
 
-    async def _swap(self, rows: Rows) -> None:
+    async def _swap(self, rows: Rows, changes: Mapping[str, NumberRow | None] | None = None) -> None:
         self._version += 1
+        index = None
+        if self._rows is not None and rows.numbers is self._rows.numbers:
+            index = self.snapshot.number_index
         # a million numbers take a second to index: calls go on meanwhile
-        new = await asyncio.to_thread(Snapshot, rows, self._version)
+        new, rows = await asyncio.to_thread(_index, rows, self._version, index, changes or {})
         old, self.snapshot, self._rows = self.snapshot, new, rows
+        if index is None and len(rows.numbers) > _MANY:
+            # the collector would look at millions of objects that stay, half a second without a call moving
+            gc.freeze()
         self._unsaved.set()
         for follower in self._followers:
             follower(old, new)
@@ -216,7 +233,11 @@ class Store:
     def _notified(
         self, connection: Connection[Record] | PoolConnectionProxy[Record], pid: int, channel: str, payload: object
     ) -> None:
-        self._changed.add(str(payload))
+        table, *keys = str(payload).split(" ")
+        if keys:
+            self._keys.update(keys)
+        else:
+            self._changed.add(table)
         self._wake.set()
 
     def _terminated(self, connection: Connection[Record] | PoolConnectionProxy[Record]) -> None:
@@ -224,6 +245,15 @@ class Store:
 
     def _report(self, fault: str) -> None:
         self._log.error("store.secret", detail=fault)
+
+
+def _index(
+    rows: Rows, version: int, index: NumberIndex | None, changes: Mapping[str, NumberRow | None]
+) -> tuple[Snapshot, Rows]:
+    if index is not None and changes:
+        index = index.changed(changes)
+        rows = replace(rows, numbers=tuple(index.rows.values()))
+    return Snapshot(rows, version, index), rows
 
 
 async def _agree_on_realm(connection: Connection[Record], realm: str) -> None:

@@ -1149,8 +1149,47 @@ DO $$
 DECLARE
     which text;
 BEGIN
-    FOREACH which IN ARRAY ARRAY['settings', 'carriers', 'accounts', 'trunks', 'seats', 'blocks', 'ranges', 'numbers', 'external_numbers', 'fax_boxes'] LOOP
+    FOREACH which IN ARRAY ARRAY['settings', 'carriers', 'accounts', 'trunks', 'seats', 'blocks', 'external_numbers', 'fax_boxes'] LOOP
         EXECUTE format('CREATE TRIGGER notify_change AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON sip_edge.%I FOR EACH STATEMENT EXECUTE FUNCTION sip_edge.notify_change()', which);
+    END LOOP;
+END $$;
+
+-- Numbers may be a million: which ones changed is said, so that an edge need not read them all. 100 in one statement and
+-- fewer are named, with more the table alone.
+CREATE FUNCTION sip_edge.notify_keys() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    keys text[];
+BEGIN
+    IF TG_TABLE_NAME = 'numbers' THEN
+        CASE TG_OP
+            WHEN 'INSERT' THEN keys := ARRAY(SELECT number FROM new_rows LIMIT 101);
+            WHEN 'DELETE' THEN keys := ARRAY(SELECT number FROM old_rows LIMIT 101);
+            ELSE keys := ARRAY(SELECT number FROM new_rows UNION SELECT number FROM old_rows LIMIT 101);
+        END CASE;
+    ELSE
+        CASE TG_OP
+            WHEN 'INSERT' THEN keys := ARRAY(SELECT prefix FROM new_rows LIMIT 101);
+            WHEN 'DELETE' THEN keys := ARRAY(SELECT prefix FROM old_rows LIMIT 101);
+            ELSE keys := ARRAY(SELECT prefix FROM new_rows UNION SELECT prefix FROM old_rows LIMIT 101);
+        END CASE;
+    END IF;
+    IF cardinality(keys) > 100 THEN
+        PERFORM pg_notify('sip_edge_provisioning', TG_TABLE_NAME);
+    ELSIF cardinality(keys) > 0 THEN
+        PERFORM pg_notify('sip_edge_provisioning', TG_TABLE_NAME || ' ' || array_to_string(keys, ' '));
+    END IF;
+    RETURN NULL;
+END $$;
+
+DO $$
+DECLARE
+    which text;
+BEGIN
+    FOREACH which IN ARRAY ARRAY['ranges', 'numbers'] LOOP
+        EXECUTE format('CREATE TRIGGER notify_insert AFTER INSERT ON sip_edge.%I REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION sip_edge.notify_keys()', which);
+        EXECUTE format('CREATE TRIGGER notify_update AFTER UPDATE ON sip_edge.%I REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION sip_edge.notify_keys()', which);
+        EXECUTE format('CREATE TRIGGER notify_delete AFTER DELETE ON sip_edge.%I REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION sip_edge.notify_keys()', which);
+        EXECUTE format('CREATE TRIGGER notify_truncate AFTER TRUNCATE ON sip_edge.%I FOR EACH STATEMENT EXECUTE FUNCTION sip_edge.notify_change()', which);
     END LOOP;
 END $$;
 

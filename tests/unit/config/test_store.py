@@ -111,6 +111,33 @@ async def test_a_change_is_followed_within_a_second(world: Connection[Record], u
         await store.stop()
 
 
+async def test_changed_numbers_are_followed_one_by_one(world: Connection[Record], url: str, box: SecretBox) -> None:
+    """A few changed numbers and ranges are read alone; the snapshot is the one that reading everything gives."""
+    store = Store(url, box, "sip-edge")
+    await store.start()
+    follower = Follower(store)
+    try:
+        async with world.transaction():
+            await world.execute("UPDATE sip_edge.numbers SET channels = 9, cli_prefix = '24' WHERE cli_prefix = '23'")
+            await world.execute("DELETE FROM sip_edge.numbers WHERE number = '+493012345602'")
+            await world.execute(
+                "INSERT INTO sip_edge.numbers (number, account, carrier) VALUES ('+4940123456', 'K2', 'telekom')"
+            )
+            await world.execute("UPDATE sip_edge.ranges SET prefix = '+492283861' WHERE prefix = '+492283860'")
+        await follower.until(lambda s: s.number("+4940123456") is not None, 1.0)
+        fresh = Snapshot(await load_rows(world, box)).number_index
+        kept = store.snapshot.number_index
+        assert (kept.rows, kept.cli_prefixes, kept.at_carrier) == (fresh.rows, fresh.cli_prefixes, fresh.at_carrier)
+        assert store.snapshot.number("+4922838605") is None and store.snapshot.number("+4922838615") is not None
+        await world.execute(
+            "INSERT INTO sip_edge.numbers (number, account, carrier) "
+            "SELECT '+4940' || n, 'K1', 'telekom' FROM generate_series(1000000, 1000200) AS n"
+        )
+        await follower.until(lambda s: s.number("+49401000200") is not None, 1.0)
+    finally:
+        await store.stop()
+
+
 async def test_a_cut_connection_is_mended(world: Connection[Record], url: str, box: SecretBox) -> None:
     """The server ends our connection: the snapshot stays, and what changed meanwhile is there after reconnecting."""
     store = Store(url, box, "sip-edge")
