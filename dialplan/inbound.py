@@ -163,7 +163,8 @@ def _caller(caller: Caller, carrier: Carrier, trace: Trace) -> Identity | Refusa
         trace.add("I3", "the caller has no number that can be shown")
         return Identity()
     trace.add("I3", f"the caller is {presented}")
-    diversion = tuple(e for e in (number.caller_number(number.clean(u, True), country) for u in caller.diversion) if e)
+    named = (u for u in caller.diversion if u not in caller.private_diversion)
+    diversion = tuple(e for e in (number.caller_number(number.clean(u, True), country) for u in named) if e)
     display = "" if any(c.isdigit() for c in caller.display) else caller.display
     return Identity(presented, None, display, False, diversion, "unknown")
 
@@ -243,7 +244,9 @@ def _forward(call: Call, destination: str, visited: tuple[str, ...], why: str) -
     flaw = number.flaw(destination)
     if flaw is not None:
         return _no_route(call, f"{destination} cannot be forwarded to: it {flaw}")
-    if destination == call.ddi or destination in call.caller.diversion:
+    country = call.carrier.home_country
+    forwarders = (number.caller_number(number.clean(u, True), country) for u in call.attempt.caller.diversion)
+    if destination == call.ddi or destination in forwarders:
         trace.add("R6", f"{call.ddi} forwards to {destination}, where the call came from")
         return Refusal(Reason.ROUTE_LOOP, f"{call.ddi} forwards to {destination} in a circle", trace=trace)
     barred = barring.check(call.account, destination, trace)

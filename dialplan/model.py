@@ -50,6 +50,8 @@ class Caller:
     """From says anonymous (RFC 3323: anonymous@anonymous.invalid). Not: From carries no number."""
     diversion: tuple[str, ...] = ()
     """User parts of Diversion / History-Info entries, newest first."""
+    private_diversion: frozenset[str] = frozenset()
+    """Those of them that want to stay unknown (RFC 5806 `privacy`, RFC 7044 section 10.1.2)."""
 
 
 @dataclass(frozen=True, slots=True)

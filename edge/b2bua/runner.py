@@ -63,6 +63,10 @@ class CallRunner:
     )
 
     def __init__(self, call_id: str, engine: Engine, a: UasLeg, attempt: CallAttempt, plan: RoutePlan) -> None:
+        if plan.direction is Direction.EMERGENCY:
+            # carriers that work first; those that count as down are tried after them, for want of anything better
+            up = engine.carriers.up()
+            plan = replace(plan, targets=tuple(sorted(plan.targets, key=lambda t: not up.get(t.name, False))))
         self.id = call_id
         self.attempt = attempt
         self.plan = plan
@@ -241,7 +245,8 @@ class CallRunner:
             if self.over:
                 self._give_back_target()
                 return
-        prepared = await prepare(engine, target, self.a.request, action.sdp)
+        emergency = self.plan.direction is Direction.EMERGENCY
+        prepared = await prepare(engine, target, self.a.request, action.sdp, anyway=emergency)
         if isinstance(prepared, Unreachable):
             log.info(
                 "target.unreachable", call=self.id, kind=target.kind.value, target=target.name, detail=prepared.detail

@@ -53,10 +53,14 @@ class Unreachable:
     detail: str
 
 
-async def prepare(engine: Engine, target: Target, a_invite: Request, sdp: bytes | None) -> Prepared | Unreachable:
-    """All INVITEs for `target`, each with its flow; `sdp` is the offer as the relay wrote it. Never fails."""
+async def prepare(
+    engine: Engine, target: Target, a_invite: Request, sdp: bytes | None, *, anyway: bool = False
+) -> Prepared | Unreachable:
+    """All INVITEs for `target`, each with its flow; `sdp` is the offer as the relay wrote it. Never fails.
+
+    `anyway`: a carrier is tried even where it counts as down."""
     if target.kind is TargetKind.CARRIER:
-        return await _carrier(engine, target, a_invite, sdp)
+        return await _carrier(engine, target, a_invite, sdp, anyway)
     if target.kind in (TargetKind.SEAT, TargetKind.TRUNK):
         return await _registered(engine, target, a_invite, sdp)
     return Unreachable(488, 88, f"{target.kind.value} {target.name} takes no calls on this edge")
@@ -119,12 +123,14 @@ async def _static_trunk(
     return Prepared((BranchPlan(target.name, flow, invite, call.contact_user, sdp, SEAT_SESSION_EXPIRES),))
 
 
-async def _carrier(engine: Engine, target: Target, a_invite: Request, sdp: bytes | None) -> Prepared | Unreachable:
+async def _carrier(
+    engine: Engine, target: Target, a_invite: Request, sdp: bytes | None, anyway: bool
+) -> Prepared | Unreachable:
     carrier = engine.snapshot().carriers.get(target.name)
     if carrier is None:
         return Unreachable(503, 34, "the carrier is not provisioned any more")
     try:
-        way = await engine.carriers.way(carrier.name)
+        way = await engine.carriers.way(carrier.name, anyway=anyway)
     except (ResolveError, ConnectError) as error:
         return Unreachable(503, 34, str(error))
     if sdp is not None:

@@ -182,18 +182,21 @@ class Carriers:
 
     # calls
 
-    async def way(self, name: str) -> CarrierRoute:
-        """How a call gets to this carrier now. Raises ConnectError or ResolveError, in words for the record."""
+    async def way(self, name: str, *, anyway: bool = False) -> CarrierRoute:
+        """How a call gets to this carrier now. Raises ConnectError or ResolveError, in words for the record.
+
+        `anyway`: also where we are not registered there, or it counts as down (an emergency call has nothing to lose).
+        """
         line = self._lines.get(name)
         if line is None:
             raise ConnectError(f"carrier {name} is not in use")
         flow = line.flow
         if line.carrier.mode == "register":
-            if flow is None:
+            if flow is None and not anyway:
                 raise ConnectError(f"not registered with {name}: {line.detail or line.state}")
-        elif not line.up:
+        elif not line.up and not anyway:
             raise ConnectError(f"{name} is down: {line.detail}")
-        elif flow is None:
+        if flow is None:
             flow = await self._first_flow(line.carrier)
         return CarrierRoute(line.carrier, flow, list(line.routes), line.contact)
 

@@ -40,20 +40,28 @@ def _caller(request: Request) -> Caller:
     from_ = request.from_
     privacy: frozenset[str] = frozenset()
     if "privacy" in headers:
-        privacy = frozenset(v for t in headers.tokens("privacy") for v in t.split(";") if v)
+        privacy = frozenset(v for t in headers.tokens("privacy") for part in t.split(";") if (v := part.strip()))
     user = from_.uri.decoded_user
     display = from_.display or ""
+    # "unavailable" or nobody at all is a caller whose number is not known, not one who withholds it
     anonymous = (
         from_.uri.host.lower() == _ANONYMOUS_HOST
-        or user.lower() in ("anonymous", "unavailable", "restricted", "")
-        or (display.lower() == "anonymous")
+        or user.lower() in ("anonymous", "restricted")
+        or display.lower() == "anonymous"
     )
     diversion: list[str] = []
+    private: frozenset[str] = frozenset()
     if "diversion" in headers:
-        diversion = [a.uri.decoded_user for a in _addresses(request, "diversion")]
+        forwarders = _addresses(request, "diversion")
+        diversion = [a.uri.decoded_user for a in forwarders]
+        private = frozenset(a.uri.decoded_user for a in forwarders if _is_private(a))
     elif "history-info" in headers:
-        # oldest first in RFC 7044; the last entry is the current target
-        diversion = [a.uri.decoded_user for a in _addresses(request, "history-info")][-2::-1]
+        history = _addresses(request, "history-info")
+        users = [a.uri.decoded_user for a in history]
+        # Oldest first in RFC 7044; the last entry is the current target. One with the same user as the next is no
+        # diversion: the network only sent the call to a contact of that user.
+        diversion = [a for a, b in zip(users, users[1:], strict=False) if a.lstrip("+") != b.lstrip("+")][::-1]
+        private = frozenset(a.uri.decoded_user for a in history if _is_private(a))
     return Caller(
         from_user=user,
         display=display,
@@ -62,7 +70,15 @@ def _caller(request: Request) -> Caller:
         privacy=privacy,
         from_anonymous=anonymous,
         diversion=tuple(diversion),
+        private_diversion=private,
     )
+
+
+def _is_private(forwarder: NameAddr) -> bool:
+    """Whether a Diversion (RFC 5806 section 4) or History-Info entry (RFC 7044 section 10.1.2) is not to be shown."""
+    said = (forwarder.params.get("privacy") or "off").strip('"').lower()
+    asked = forwarder.uri.headers.lower()
+    return said in ("full", "uri") or ("privacy=" in asked and "privacy=none" not in asked)
 
 
 def _users(request: Request, key: str) -> tuple[str, ...]:

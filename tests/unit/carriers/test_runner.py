@@ -240,6 +240,7 @@ class TestWay:
             await carriers.way("one")
         with pytest.raises(ConnectError, match="not in use"):
             await carriers.way("nobody")
+        assert (await carriers.way("one", anyway=True)).flow.remote == ONE, "an emergency call has nothing to lose"
         assert carriers.up() == {"one": False}
         await stop(network, carriers)
 
@@ -266,6 +267,7 @@ class TestWay:
         assert carriers.up() == {"two": False}
         with pytest.raises(ConnectError, match="two is down: no answer to OPTIONS"):
             await carriers.way("two")
+        assert (await carriers.way("two", anyway=True)).flow.remote == TWO
         network.names["two.example"] = [TWO, ONE]
         await asyncio.sleep(21)
         network.lose(4)

@@ -249,11 +249,17 @@ def test_forward_back_to_where_it_came_from() -> None:
     """A number that already forwarded this call is not forwarded to again."""
     world = number(to(RouteKind.FORWARD, MOBILE))
     assert refusal(go(world, Caller(CALLER, diversion=(MOBILE,)))).reason is Reason.ROUTE_LOOP
+    withheld = Caller(CALLER, diversion=(MOBILE,), from_anonymous=True)
+    assert refusal(go(world, withheld)).reason is Reason.ROUTE_LOOP
+    private = Caller(CALLER, diversion=(MOBILE,), private_diversion=frozenset({MOBILE}))
+    assert refusal(go(world, private)).reason is Reason.ROUTE_LOOP
 
 
 def test_forward_keeps_older_forwarders() -> None:
     """Diversion names the newest first."""
     world = number(to(RouteKind.FORWARD, MOBILE))
+    some = Caller(CALLER, diversion=("030222222", "030111111"), private_diversion=frozenset({"030222222"}))
+    assert plan(go(world, some)).targets[0].identity.diversion[1:] == ("+4930111111",)
     assert plan(go(world, Caller(CALLER, diversion=("030111111",)))).targets[0].identity.diversion == (
         DDI,
         "+4930111111",
