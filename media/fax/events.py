@@ -61,7 +61,7 @@ class UseAudio:
 
 @dataclass(frozen=True, slots=True)
 class UseT38:
-    """Go on with T.38. `max_datagram`: octets the far end takes, 0 if unsaid; `redundancy`: 0 sends each packet bare."""
+    """Go on with T.38. `max_datagram`: octets the far end takes, 0 if unsaid; `redundancy`: 0: packets go bare."""
 
     host: str
     port: int

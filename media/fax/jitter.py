@@ -54,7 +54,7 @@ def read_rtp(datagram: bytes) -> Rtp | None:
 class JitterBuffer:
     """Octets of G.711 by timestamp. `take` gives a tick in order, or None where a part of it did not arrive."""
 
-    __slots__ = ("_base", "_data", "_have", "_late", "_quiet", "_ssrc", "late", "lost", "resets")
+    __slots__ = ("_base", "_data", "_have", "_late", "_lead", "_quiet", "_ssrc", "late", "lost", "resets")
 
     def __init__(self, alaw: bool) -> None:
         self._quiet = _QUIET_ALAW if alaw else _QUIET_ULAW
@@ -63,6 +63,7 @@ class JitterBuffer:
         self._data = bytearray()
         self._have = bytearray()
         self._late = 0
+        self._lead = 0
         self.late = self.lost = self.resets = 0
 
     def put(self, packet: Rtp) -> None:
@@ -106,7 +107,9 @@ class JitterBuffer:
             else:
                 # Play this silence again: the buffer gains a tick.
                 return tick
-        if tick is None and depth:
+        if self._lead:
+            self._lead -= TICK
+        elif tick is None and depth:
             self.lost += 1
         self._drop(TICK)
         return tick
@@ -123,3 +126,4 @@ class JitterBuffer:
         self._data.clear()
         self._have.clear()
         self._late = 0
+        self._lead = _DELAY

@@ -36,6 +36,7 @@ class FaxMeta:
     """What is known before the first tone. `started_at`: seconds since 1970. Numbers are E.164 with plus.
 
     `caller`: None where unknown. A withheld caller is kept for the record and never named to the customer.
+    `called`: where a fax that we send goes (`number` is then ours); None: we receive.
     `sealed_password`: the PDF password, sealed by `config.secrets.SecretBox`; None: the PDF is not encrypted.
     """
 
@@ -51,6 +52,7 @@ class FaxMeta:
     language: str = "de"
     time_zone: str = "Europe/Berlin"
     sealed_password: str | None = None
+    called: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ One folder per fax, named by its id:
     fax.pdf          when it was made
 
 Each file appears under its name only when it is on the disk (written aside, fsync, rename, fsync of the folder). The
-process that works on a folder holds a lock on its meta.json, so that after a restart nobody takes a fax that still runs.
+process that works on a folder holds a lock on its meta.json, so after a restart nobody takes a fax that still runs.
 """
 
 from __future__ import annotations
@@ -22,7 +22,16 @@ from pathlib import Path
 from typing import Final
 
 from media.fax.page import Page, PageError, read_page
-from media.fax.record import CRASHED, OWN_TEXTS, FaxMeta, FaxResult, PageQuality, meta_from_json, result_from_json, to_json
+from media.fax.record import (
+    CRASHED,
+    OWN_TEXTS,
+    FaxMeta,
+    FaxResult,
+    PageQuality,
+    meta_from_json,
+    result_from_json,
+    to_json,
+)
 
 _META: Final = "meta.json"
 _RESULT: Final = "result.json"
@@ -58,6 +67,12 @@ class Folder:
             return False
         self._lock = descriptor
         return True
+
+    @property
+    def lock_descriptor(self) -> int:
+        """The lock, which can be handed to another process: the folder is free when both have closed it."""
+        assert self._lock is not None
+        return self._lock
 
     def unlock(self) -> None:
         """Give the folder back."""

@@ -49,9 +49,8 @@ def decode(datagram: bytes) -> Packet | None:
             return None
         span, count = datagram[at + 2], datagram[at + 3]
         at += 4
-        if not 1 <= span <= MAX_FEC_SPAN:
-            if span or count:
-                return None
+        if not 1 <= span <= MAX_FEC_SPAN and (span or count):
+            return None
     else:
         span, count = 0, datagram[at + 1]
         at += 2
@@ -141,13 +140,26 @@ class Sender:
 
 def _xor(fields: list[bytes]) -> bytes:
     size = max(map(len, fields))
-    return reduce(lambda a, b: a ^ b, (int.from_bytes(f.ljust(size, b"\0"), "big") for f in fields)).to_bytes(size, "big")
+    return reduce(lambda a, b: a ^ b, (int.from_bytes(f.ljust(size, b"\0"), "big") for f in fields)).to_bytes(
+        size, "big"
+    )
 
 
 class Receiver:
     """Puts packets in order, each once, with what redundancy or parity repairs. Counters are for the fax's record."""
 
-    __slots__ = ("_expected", "_heard", "_held", "_parities", "_restart", "_since", "lost", "malformed", "received", "repaired")
+    __slots__ = (
+        "_expected",
+        "_heard",
+        "_held",
+        "_parities",
+        "_restart",
+        "_since",
+        "lost",
+        "malformed",
+        "received",
+        "repaired",
+    )
 
     def __init__(self) -> None:
         self._expected: int | None = None

@@ -1,4 +1,4 @@
-"""T.38 in session descriptions (ITU-T T.38 Annex D, domain rules 4.2): our offer, reading theirs, both answers. Pure."""
+"""T.38 in session descriptions (ITU-T T.38 Annex D, domain rules 4.2): our offer, reading theirs, answers. Pure."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Origin:
         ]
 
 
-def offer(origin: Origin, port: int, ours: T38 = T38(), audio_sections: int = 0) -> bytes:  # noqa: B008 - frozen
+def offer(origin: Origin, port: int, ours: T38 = T38(), audio_sections: int = 0) -> bytes:
     """A description that switches the call to T.38.
 
     `audio_sections`: how many m= lines the session has had; the image takes the place of the first, the others stay
@@ -103,7 +103,7 @@ def read(media: Media) -> T38:
     )
 
 
-def agree(theirs: T38, ours: T38 = T38()) -> T38:  # noqa: B008 - frozen
+def agree(theirs: T38, ours: T38 = T38()) -> T38:
     """What we answer to an offer: the lower version and rate, our limits, and the error correction that they listed."""
     return T38(
         min(theirs.version, ours.version),
@@ -114,7 +114,7 @@ def agree(theirs: T38, ours: T38 = T38()) -> T38:  # noqa: B008 - frozen
     )
 
 
-def answer(theirs: Sdp, origin: Origin, port: int, ours: T38 = T38()) -> bytes | None:  # noqa: B008 - frozen
+def answer(theirs: Sdp, origin: Origin, port: int, ours: T38 = T38()) -> bytes | None:
     """The answer that takes their T.38 and refuses all other sections; None where they offer no usable T.38."""
     if image_of(theirs) is None:
         return None

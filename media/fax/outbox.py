@@ -1,0 +1,256 @@
+"""From the spool to the customer's mailbox.
+
+    folder ──`take`──▶ PDF, tables faxes and fax_mails, folder removed ──`send_due`──▶ mail server
+
+`take` may be repeated at any point: the PDF is made anew, the rows are stored once. Until the database has the fax, the
+folder stays, and `take_unfinished` finds it again, after a restart or a database outage.
+
+A mail is claimed in the database before it is sent, so of several edges one sends it, and marked when the server took
+it. Between the server's word and our mark there is no certainty in SMTP: if the power fails there, the mail goes again,
+with the same Message-ID, rather than be lost. What this process knows to be delivered it never sends again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from email.message import EmailMessage
+from typing import Final, Literal, Protocol
+
+import aiosmtplib
+import asyncpg
+import structlog
+
+from config.secrets import SecretBox, SecretError
+from media.fax.engine import FaxError
+from media.fax.mail import compose
+from media.fax.record import FaxMeta, FaxResult, Outcome
+from media.fax.spool import Folder, Spool, SpoolError
+from media.fax.tables import DueMail, FaxTables
+
+GIVE_UP_AFTER: Final = timedelta(days=3)
+_DELAYS: Final = tuple(timedelta(minutes=m) for m in (1, 2, 5, 10, 20, 30, 60, 120))
+_CLAIM: Final = timedelta(minutes=10)
+_SWEEP: Final = 60.0
+_DATABASE_ERRORS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+
+
+class MailRefused(Exception):
+    """The mail server refused the mail for good: trying again is useless."""
+
+
+class MailDelayed(Exception):
+    """The mail was not taken now: the server is away, busy, hangs up, or does not let us in."""
+
+
+class Transport(Protocol):
+    """Gives a mail to the next server."""
+
+    async def send(self, message: EmailMessage) -> None:
+        """Return when the server has taken it. Raises MailRefused and MailDelayed."""
+
+
+@dataclass(frozen=True, slots=True)
+class SmtpServer:
+    """Where mails go. `tls`: starttls (port 587 or 25), tls from the start (465), or none. `timeout`: seconds."""
+
+    host: str
+    port: int = 587
+    tls: Literal["starttls", "tls", "none"] = "starttls"
+    username: str | None = None
+    password: str | None = None
+    ca_file: str | None = None
+    timeout: float = 60.0
+
+    def __repr__(self) -> str:
+        return f"SmtpServer({self.host!r}, {self.port})"
+
+
+class SmtpTransport:
+    """Mails over SMTP, one connection each."""
+
+    def __init__(self, server: SmtpServer) -> None:
+        self._server = server
+
+    async def send(self, message: EmailMessage) -> None:
+        """See Transport. A server that does not let us in delays: that is our setting, not the mail's fault."""
+        server = self._server
+        try:
+            await asyncio.wait_for(
+                aiosmtplib.send(
+                    message,
+                    hostname=server.host,
+                    port=server.port,
+                    use_tls=server.tls == "tls",
+                    start_tls=server.tls == "starttls",
+                    username=server.username,
+                    password=server.password,
+                    cert_bundle=server.ca_file,
+                    timeout=server.timeout,
+                ),
+                # Each step has its own limit; a server that answers one octet a minute has this.
+                server.timeout * 5,
+            )
+        except aiosmtplib.SMTPRecipientsRefused as error:
+            first = error.recipients[0]
+            raise _verdict(first.code, first.message) from None
+        except (aiosmtplib.SMTPAuthenticationError, aiosmtplib.SMTPSenderRefused) as error:
+            raise MailDelayed(f"{error.code} {error.message}; check smtp settings") from None
+        except aiosmtplib.SMTPResponseException as error:
+            raise _verdict(error.code, error.message) from None
+        except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
+            raise MailDelayed(str(error) or type(error).__name__) from None
+
+
+def _verdict(code: int, said: str) -> MailRefused | MailDelayed:
+    return (MailRefused if 500 <= code < 600 else MailDelayed)(f"{code} {said}")
+
+
+class Documents(Protocol):
+    """Makes PDFs; the fax engine does."""
+
+    async def make_pdf(self, folder: Folder, password: str | None) -> int:
+        """Make the fax.pdf of a folder. Raises FaxError."""
+
+
+class Outbox:
+    """See the module. `sender`: address that mails come from. `now`: the time of day, with time zone."""
+
+    def __init__(
+        self,
+        spool: Spool,
+        tables: FaxTables,
+        documents: Documents,
+        transport: Transport,
+        secrets: SecretBox,
+        sender: str,
+        now: Callable[[], datetime],
+        grace: timedelta = timedelta(days=7),
+    ) -> None:
+        self._spool = spool
+        self._tables = tables
+        self._documents = documents
+        self._transport = transport
+        self._secrets = secrets
+        self._sender = sender
+        self._now = now
+        self._grace = grace
+        self._wake = asyncio.Event()
+        # Taken by the server, not yet marked: the database was away.
+        self._unmarked: dict[str, datetime] = {}
+        self._log = structlog.get_logger("media.fax")
+        self.delivered = 0
+        self.delayed = 0
+        self.failed = 0
+
+    async def take(self, folder: Folder, sip_reason: str = "") -> FaxResult | None:
+        """Bring a fax that is over into the database, with its mail, and remove its folder.
+
+        None where that must be tried again (the folder stays): the database or the disk is in trouble, which is logged.
+        The folder must be locked by us, and no process may work on it any more.
+        """
+        try:
+            meta = await asyncio.to_thread(folder.meta)
+            result = await asyncio.to_thread(folder.end, self._now().timestamp(), sip_reason)
+            pdf = await self._pdf(folder, meta, result)
+            await self._tables.store(meta, result, pdf, self._now())
+        except (SpoolError, FaxError, SecretError, *_DATABASE_ERRORS) as error:
+            self._log.error("fax.not_taken", fax=folder.id, error=str(error) or type(error).__name__)
+            folder.unlock()
+            return None
+        await asyncio.to_thread(folder.remove)
+        self._wake.set()
+        return result
+
+    async def take_unfinished(self) -> int:
+        """Take all faxes on which nobody works any more: those of a process before this one. How many were taken."""
+        taken = 0
+        for folder in await asyncio.to_thread(self._spool.unfinished):
+            taken += await self.take(folder) is not None
+        return taken
+
+    async def _pdf(self, folder: Folder, meta: FaxMeta, result: FaxResult) -> bytes | None:
+        if result.outcome is Outcome.FAILED or meta.called is not None:
+            return None
+        pdf = await asyncio.to_thread(folder.pdf)
+        if pdf is None:
+            password = None if meta.sealed_password is None else self._secrets.open(meta.sealed_password)
+            await self._documents.make_pdf(folder, password)
+            pdf = await asyncio.to_thread(folder.pdf)
+        return pdf
+
+    async def send_due(self) -> int:
+        """Send all mails that are due; how many were delivered. Raises what asyncpg raises."""
+        done = 0
+        for fax_id, at in list(self._unmarked.items()):
+            await self._tables.delivered(fax_id, at)
+            del self._unmarked[fax_id]
+        while True:
+            now = self._now()
+            due = await self._tables.claim(now, now + _CLAIM, list(self._unmarked))
+            if due is None:
+                return done
+            done += await self._send(due)
+
+    async def _send(self, due: DueMail) -> bool:
+        fax_id = due.meta.id
+        try:
+            message = compose(due.meta, due.result, due.pdf, self._sender, due.encrypted)
+        except ValueError as error:
+            # Its document is gone, or the address is none.
+            await self._fail(due, str(error))
+            return False
+        try:
+            await self._transport.send(message)
+        except MailRefused as error:
+            await self._fail(due, str(error))
+            return False
+        except MailDelayed as error:
+            await self._delay(due, str(error))
+            return False
+        at = self._now()
+        self._unmarked[fax_id] = at
+        self.delivered += 1
+        self._log.info("fax.mailed", fax=fax_id, account=due.meta.account, tries=due.tries)
+        await self._tables.delivered(fax_id, at)
+        del self._unmarked[fax_id]
+        return True
+
+    async def _delay(self, due: DueMail, error: str) -> None:
+        now = self._now()
+        if now - due.queued_at >= GIVE_UP_AFTER:
+            await self._fail(due, f"given up after {GIVE_UP_AFTER.days} days: {error}")
+            return
+        self.delayed += 1
+        wait = _DELAYS[min(due.tries, len(_DELAYS)) - 1]
+        self._log.warning("fax.mail_delayed", fax=due.meta.id, tries=due.tries, error=error, again_in_s=wait.seconds)
+        await self._tables.later(due.meta.id, now + wait, error)
+
+    async def _fail(self, due: DueMail, error: str) -> None:
+        self.failed += 1
+        self._log.error("fax.mail_failed", fax=due.meta.id, account=due.meta.account, tries=due.tries, error=error)
+        await self._tables.failed(due.meta.id, error)
+
+    def wake(self) -> None:
+        """There is something to do now: a fax was taken or is to be sent again."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Take what a process before us left, send what is due, again and again, until cancelled."""
+        while True:
+            self._wake.clear()
+            wait = _SWEEP
+            try:
+                await self.take_unfinished()
+                await self.send_due()
+                await self._tables.purge(self._grace, self._now())
+                due = await self._tables.next_due()
+                if due is not None:
+                    wait = min(wait, max(1.0, (due - self._now()).total_seconds()))
+            except _DATABASE_ERRORS as error:
+                self._log.error("fax.outbox_stalled", error=str(error) or type(error).__name__)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), wait)
