@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from urllib.parse import unquote
 
 from dialplan.model import CallAttempt, Called, Caller, Source
@@ -60,7 +61,7 @@ def _caller(request: Request) -> Caller:
         users = [a.uri.decoded_user for a in history]
         # Oldest first in RFC 7044; the last entry is the current target. One with the same user as the next is no
         # diversion: the network only sent the call to a contact of that user.
-        diversion = [a for a, b in zip(users, users[1:], strict=False) if a.lstrip("+") != b.lstrip("+")][::-1]
+        diversion = [a for a, b in pairwise(users) if a.lstrip("+") != b.lstrip("+")][::-1]
         private = frozenset(a.uri.decoded_user for a in history if _is_private(a))
     return Caller(
         from_user=user,
