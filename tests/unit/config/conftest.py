@@ -42,10 +42,12 @@ def server() -> Iterator[EmbeddedPostgres]:
         await connection.execute(WORLD)
         await connection.close()
 
-    asyncio.run(prepare())
-    yield postgres
-    asyncio.run(postgres.stop())
-    shutil.rmtree(folder)
+    try:
+        asyncio.run(prepare())
+        yield postgres
+    finally:
+        asyncio.run(postgres.stop())
+        shutil.rmtree(folder)
 
 
 @pytest.fixture
