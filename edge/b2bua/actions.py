@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edge.b2bua.events import LegId
+from edge.b2bua.refer import ReferTo
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,15 @@ class AskNextRoute:
     """All targets failed: is there a next route (on_busy, on_no_answer ...)? Answered by Rerouted."""
 
     outcome: str
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """A branch of the current target sends the call elsewhere. Answered by Rerouted."""
+
+    leg: LegId
+    user: str
+    is_phone: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +118,20 @@ class SendInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Transfer:
+    """The party of this leg is to be replaced, as its REFER says."""
+
+    leg: LegId
+    to: ReferTo
+
+
+@dataclass(frozen=True, slots=True)
+class RefuseTransfer:
+    leg: LegId
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
 class StartTimer:
     """Start or restart a timer of the call; `after` in seconds."""
 
@@ -137,6 +161,7 @@ class Finish:
 CallAction = (
     StartTarget
     | AskNextRoute
+    | Forward
     | RelayForward
     | Progress
     | Accept
@@ -148,6 +173,8 @@ CallAction = (
     | AcceptModify
     | RefuseModify
     | SendInfo
+    | Transfer
+    | RefuseTransfer
     | StartTimer
     | StopTimer
     | Finish

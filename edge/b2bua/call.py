@@ -240,7 +240,22 @@ class Call:
         out: list[CallAction] = []
         if event.status >= 600:
             out += self._cancel_branches()  # a person declined for all (RFC 3261 section 21.6)
-        return out + self._branch_failed(hunt.Failure(event.status, event.q850, no_response=event.no_response))
+        # a redirection that is not followed is no answer that the caller could make anything of
+        status = event.status if event.status >= 400 else 502
+        return out + self._branch_failed(hunt.Failure(status, event.q850, no_response=event.no_response))
+
+    def _moved(self, event: ev.Moved, now: float) -> list[CallAction]:
+        """A phone's own forward speaks for all phones of its seat."""
+        state = self.branches.get(event.leg)
+        if state is None or state is Branch.DONE:
+            return []
+        self.branches[event.leg] = Branch.DONE
+        if self.phase is not Phase.TRYING or state is Branch.CANCELLING:
+            return []
+        out = self._give_up_target(hunt.Failure(480, 20))
+        if self._early_leg is not None:
+            return out + self._fail(hunt.Failure(480, 20))
+        return [*out, do.Forward(event.leg, event.user, event.is_phone)]
 
     def _branch_failed(self, failure: hunt.Failure) -> list[CallAction]:
         if self._failure is None or hunt.worse(failure, self._failure):
@@ -251,10 +266,7 @@ class Call:
         return self._target_failed(self._failure, try_next=may)
 
     def _target_failed(self, failure: hunt.Failure, *, try_next: bool) -> list[CallAction]:
-        out: list[CallAction] = [do.StopTimer("answer"), do.StopTimer("first-response"), *self._cancel_branches()]
-        self._failure = failure
-        self.phase = Phase.ROUTING
-        self._attempt += 1
+        out = self._give_up_target(failure)
         # once the caller has heard the called side, another target would be another call (domain rule T5.9)
         if self._early_leg is not None and not self._emergency:
             return out + self._fail(failure)
@@ -262,6 +274,12 @@ class Call:
             self._target += 1
             return out + self._start_target()
         return [*out, do.AskNextRoute(hunt.outcome(failure))]
+
+    def _give_up_target(self, failure: hunt.Failure) -> list[CallAction]:
+        self._failure = failure
+        self.phase = Phase.ROUTING
+        self._attempt += 1
+        return [do.StopTimer("answer"), do.StopTimer("first-response"), *self._cancel_branches()]
 
     def _rerouted(self, event: ev.Rerouted, now: float) -> list[CallAction]:
         if self.phase is not Phase.ROUTING or self._failure is None:
@@ -420,7 +438,7 @@ class Call:
     # -- changes of a call that is up -------------------------------------------------------------------------------
 
     def _modify_offered(self, event: ev.ModifyOffered, now: float) -> list[CallAction]:
-        other = self._other(event.leg)
+        other = self.other(event.leg)
         if other is None or self._modification is not None or (self._offer is None and not self._accepted_late_offer):
             return [do.RefuseModify(event.leg, 491)]
         self._modification = _Modification(event.leg, other, event.sdp, event.update)
@@ -471,10 +489,29 @@ class Call:
         return out
 
     def _info(self, event: ev.InfoReceived, now: float) -> list[CallAction]:
-        other = self._other(event.leg)
+        other = self.other(event.leg)
         return [do.SendInfo(other, event.content_type, event.body)] if other is not None else []
 
-    def _other(self, leg: LegId) -> LegId | None:
+    def _referred(self, event: ev.Referred, now: float) -> list[CallAction]:
+        if self.other(event.leg) is None:
+            return [do.RefuseTransfer(event.leg, 491)]
+        return [do.Transfer(event.leg, event.to)]
+
+    @property
+    def settled(self) -> bool:
+        """True where nobody waits for the answer to an offer: another party may take a leg's place."""
+        return (
+            self.phase is Phase.UP
+            and self._modification is None
+            and (self._offer is not None or self._accepted_late_offer)
+        )
+
+    def description(self, leg: LegId) -> bytes | None:
+        """What the party of a leg last said of its media."""
+        return self._last_sdp.get(leg)
+
+    def other(self, leg: LegId) -> LegId | None:
+        """The other leg of a call that is up; None for a leg that has no part in it."""
         if self.phase is not Phase.UP:
             return None
         return self.winner if leg == A else A if leg == self.winner else None
@@ -487,6 +524,7 @@ _ON: dict[type, Callable[..., list[CallAction]]] = {
     ev.EarlyMedia: Call._early_media,
     ev.Answered: Call._answered,
     ev.Rejected: Call._rejected,
+    ev.Moved: Call._moved,
     ev.Cancelled: Call._cancelled,
     ev.Released: Call._released,
     ev.AnswerInAck: Call._answer_in_ack,
@@ -494,6 +532,7 @@ _ON: dict[type, Callable[..., list[CallAction]]] = {
     ev.ModifyAnswered: Call._modify_answered,
     ev.ModifyRefused: Call._modify_refused,
     ev.InfoReceived: Call._info,
+    ev.Referred: Call._referred,
     ev.Relayed: Call._relayed,
     ev.RelayFailed: Call._relay_failed,
     ev.MediaTimedOut: Call._media_timed_out,

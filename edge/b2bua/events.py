@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from edge.b2bua.refer import ReferTo
+
 LegId = str
 
 
@@ -66,6 +68,16 @@ class Rejected:
 
 
 @dataclass(frozen=True, slots=True)
+class Moved:
+    """A branch answered 3xx: its user has set a forward. `user` is the user part of the Contact."""
+
+    leg: LegId
+    status: int
+    user: str
+    is_phone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Cancelled:
     """The caller gave up before an answer."""
 
@@ -122,6 +134,14 @@ class InfoReceived:
 
 
 @dataclass(frozen=True, slots=True)
+class Referred:
+    """REFER: the party of this leg wants to be replaced; the leg waits for what is answered."""
+
+    leg: LegId
+    to: ReferTo
+
+
+@dataclass(frozen=True, slots=True)
 class Relayed:
     """The relay wrote the SDP that `RelayForward(purpose)` asked for."""
 
@@ -150,7 +170,7 @@ class TimerFired:
 
 @dataclass(frozen=True, slots=True)
 class Rerouted:
-    """The dial plan's answer to `AskNextRoute`: how many further targets there are (0: none, the call fails)."""
+    """The dial plan's answer to `AskNextRoute` or `Forward`: how many further targets there are (0: none, the call fails)."""
 
     targets: int
     no_answer_after: float | None = None
@@ -173,6 +193,7 @@ CallEvent = (
     | EarlyMedia
     | Answered
     | Rejected
+    | Moved
     | Cancelled
     | Released
     | AnswerInAck
@@ -180,6 +201,7 @@ CallEvent = (
     | ModifyAnswered
     | ModifyRefused
     | InfoReceived
+    | Referred
     | Relayed
     | RelayFailed
     | MediaTimedOut

@@ -11,6 +11,7 @@ from edge.b2bua import events as ev
 from edge.b2bua.events import CallEvent, LegId
 from edge.b2bua.final_answer import FinalAnswer
 from edge.b2bua.port import LegPort, Timer
+from edge.b2bua.refer import UNDERSTOOD, Subscription, read_refer
 from edge.sip.build import response_to
 from edge.sip.causes import parse_reason, reason_header
 from edge.sip.dialog.dialog import Dialog
@@ -23,8 +24,15 @@ from edge.sip.transaction.key import TransactionId
 
 ALLOW = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, INFO"
 SUPPORTED = "timer"
+ALLOW_TRANSFER = f"{ALLOW}, REFER"
+SUPPORTED_TRANSFER = f"{SUPPORTED}, replaces, norefersub"
 SDP = "application/sdp"
 _DTMF = frozenset(("application/dtmf-relay", "application/dtmf"))
+
+Fields = list[tuple[str, str]]
+_OTHER: Fields = [("Allow", ALLOW), ("Supported", SUPPORTED)]
+_CUSTOMER: Fields = [("Allow", ALLOW_TRANSFER), ("Supported", SUPPORTED_TRANSFER)]
+"""REFER and Replaces are offered only to those who may."""
 
 Authorize = Callable[[Request, Response], Request | None]
 """Answers a 401 or 407: the request again with credentials, or None where there are none (or they were refused)."""
@@ -41,7 +49,10 @@ class Leg:
         emit: Callable[[LegId, CallEvent], None],
         timers: TimerConfig,
         authorize: Authorize | None = None,
+        *,
+        customer: bool = False,
     ) -> None:
+        """`customer`: the peer is a seat or a customer's PBX, which may transfer and forward."""
         self.id = leg_id
         self.port = port
         self.flow = flow
@@ -63,6 +74,13 @@ class Leg:
         self._acks: dict[int, Request] = {}
         self._unacknowledged: int | None = None
         self._session_timer: Timer | None = None
+        self._customer = customer
+        self._referring: tuple[TransactionId, Request] | None = None
+        self._referred = 0
+
+    def listen(self, emit: Callable[[LegId, CallEvent], None]) -> None:
+        """Who hears this leg from now on."""
+        self._emit = emit
 
     # -- requests from the peer -------------------------------------------------------------------------------------
 
@@ -84,10 +102,12 @@ class Leg:
             self._on_update(tx, request)
         elif method == "INFO":
             self._on_info(tx, request)
+        elif method == "REFER":
+            self._on_refer(tx, request)
         elif method == "OPTIONS":
-            self._answer_with(tx, request, 200, [("Allow", ALLOW), ("Supported", SUPPORTED), ("Accept", SDP)])
+            self._answer_with(tx, request, 200, [*self._abilities(), ("Accept", SDP)])
         else:
-            self._answer_with(tx, request, 405, [("Allow", ALLOW)])
+            self._answer_with(tx, request, 405, self._abilities()[:1])
 
     def on_ack(self, request: Request) -> None:
         """The ACK of a 2xx of ours; matched by the CSeq of the 2xx that is being resent."""
@@ -141,6 +161,39 @@ class Leg:
         if kind is not None:
             self._emit(self.id, ev.InfoReceived(self.id, kind, request.body))
 
+    def _on_refer(self, tx: TransactionId, request: Request) -> None:
+        """RFC 3515. A carrier that could have us call somebody would do so at the customer's cost."""
+        if not self._customer:
+            return self._answer_with(tx, request, 403)
+        if self._referring is not None:
+            return self._answer_with(tx, request, 491)
+        strange = [token for token in request.headers.tokens("require") if token not in UNDERSTOOD]
+        if strange:
+            return self._answer_with(tx, request, 420, [("Unsupported", ", ".join(strange))])
+        try:
+            to = read_refer(request)
+        except RemoteProtocolError as error:
+            return self._answer_with(tx, request, error.status or 400)
+        self._referring = (tx, request)
+        self._emit(self.id, ev.Referred(self.id, to))
+
+    def accept_refer(self) -> Subscription | None:
+        """202 to the peer's REFER; how it goes is told through what is returned."""
+        if self._referring is None:
+            return None
+        (tx, request), self._referring = self._referring, None
+        self._referred += 1
+        subscription = Subscription(self, request, self._referred == 1)
+        declined = [] if subscription.wanted else [("Refer-Sub", "false")]
+        self.port.respond(tx, self._response(request, 202, declined))
+        return subscription
+
+    def refuse_refer(self, status: int) -> None:
+        """Final failure to the peer's REFER."""
+        if self._referring is not None:
+            (tx, request), self._referring = self._referring, None
+            self._answer_with(tx, request, status)
+
     def accept_modification(self, sdp: bytes | None) -> None:
         """200 to the peer's re-INVITE or UPDATE."""
         if self._incoming is not None and not self.gone:
@@ -178,7 +231,12 @@ class Leg:
     # -- requests to the peer ---------------------------------------------------------------------------------------
 
     def modify(self, sdp: bytes | None, *, update: bool) -> None:
-        """re-INVITE the peer, or UPDATE it where that was asked for and it allows it."""
+        """re-INVITE the peer, or UPDATE it where that was asked for and it allows it.
+
+        A description that the peer has already needs no request: it stands by what it last said."""
+        if sdp is not None and sdp == self._local_sdp and self._remote_sdp is not None and not self.gone:
+            self._emit(self.id, ev.ModifyAnswered(self.id, self._remote_sdp))
+            return
         method = "UPDATE" if update and sdp is not None and "UPDATE" in self._peer_allows else "INVITE"
         self._send_modification(method, sdp)
 
@@ -188,8 +246,6 @@ class Leg:
             return
         request = dialog.request(method)
         self._dress(request, sdp)
-        if sdp is not None:
-            self._local_sdp = sdp
         self._outgoing = request
         self.port.request(request, self.flow, _Modification(self, request, refresh=refresh))
 
@@ -217,6 +273,11 @@ class Leg:
             cseq, self._unacknowledged = self._unacknowledged, None
             self.send_ack(cseq, sdp)
 
+    @property
+    def remote_tag(self) -> str | None:
+        """The peer's tag; None before there is a dialog."""
+        return self.dialog.remote_tag if self.dialog is not None else None
+
     def send_ack(self, cseq: int, sdp: bytes | None) -> None:
         """Make, keep and send the ACK for the INVITE with this CSeq."""
         assert self.dialog is not None
@@ -242,8 +303,8 @@ class Leg:
     def _dress(self, request: Request, sdp: bytes | None) -> None:
         headers = request.headers
         headers.add("Contact", self.contact)
-        headers.add("Allow", ALLOW)
-        headers.add("Supported", SUPPORTED)
+        for name, value in self._abilities():
+            headers.add(name, value)
         if sdp is not None:
             headers.add("Content-Type", SDP)
             request.body = sdp
@@ -254,14 +315,15 @@ class Leg:
         response = response_to(request, status, None, self.local_tag)
         out = response.headers
         out.add("Contact", self.contact)
-        out.add("Allow", ALLOW)
-        out.add("Supported", SUPPORTED)
-        for name, value in headers:
+        for name, value in (*self._abilities(), *headers):
             out.add(name, value)
         if sdp is not None:
             out.add("Content-Type", SDP)
             response.body = sdp
         return response
+
+    def _abilities(self) -> Fields:
+        return _CUSTOMER if self._customer else _OTHER
 
     def _answer_with(
         self, tx: TransactionId, request: Request, status: int, headers: list[tuple[str, str]] | None = None
@@ -298,6 +360,7 @@ class Leg:
             tx, request = self._incoming
             self._incoming = None
             self._answer_with(tx, request, 487)
+        self.refuse_refer(487)
 
     # -- session timer ----------------------------------------------------------------------------------------------
 
@@ -393,6 +456,8 @@ class _Modification:
         leg._run_session_timer(agree_as_uac(response))
         sdp = sdp_of(response)
         offered = bool(self._request.body)
+        if offered:
+            leg._local_sdp = self._request.body
         if sdp is not None:
             leg._remote_sdp = sdp
         if self._request.method == "INVITE" and (offered or self._refresh):

@@ -13,9 +13,9 @@ from dataclasses import replace
 from datetime import datetime
 from typing import TypeGuard
 
-from dialplan.engine import next_route
+from dialplan.engine import forward, next_route
 from dialplan.explain import channels
-from dialplan.model import CallAttempt, Direction, Outcome, Reason, Refusal, RoutePlan, Target
+from dialplan.model import CallAttempt, Called, Direction, Outcome, Reason, Refusal, RoutePlan, Target, TargetKind
 from edge.b2bua import actions as do
 from edge.b2bua import events as ev
 from edge.b2bua.actions import CallAction
@@ -46,6 +46,7 @@ class CallRunner:
         "_draining_mailbox",
         "_engine",
         "_finish",
+        "_leg_target",
         "_legs_made",
         "_mailbox",
         "_reason",
@@ -89,6 +90,7 @@ class CallRunner:
         self._legs_made = 0
         self._attempts: list[Attempt] = []
         self._branch_attempt: dict[LegId, int] = {}
+        self._leg_target: dict[LegId, Target] = {}
         self._winner_sip: str | None = None
         self._target_claim: str | None = None
         self._finish: do.Finish | None = None
@@ -187,7 +189,7 @@ class CallRunner:
         try:
             while self._mailbox:
                 event = self._mailbox.popleft()
-                if type(event) is ev.Rejected:
+                if type(event) is ev.Rejected or type(event) is ev.Moved:
                     self._note_failure(event)
                 self._run(self._call.on_event(event, self._engine.driver.now()))
         except Exception as error:
@@ -268,10 +270,12 @@ class CallRunner:
                 branch.invite,
                 branch.contact_user,
                 branch.authorize,
+                customer=target.kind is not TargetKind.CARRIER,
             )
             if branch.contact is not None:
                 leg.contact = branch.contact
             self.legs[leg.id] = leg
+            self._leg_target[leg.id] = target
             self._branch_attempt[leg.id] = len(self._attempts)
             self._attempts.append(
                 Attempt(target.kind.value, branch.name, engine.clock.utcnow(), sent=sent(branch.invite))
@@ -311,6 +315,20 @@ class CallRunner:
                 demanded = following.status or status, q850
         self._mailbox.append(ev.Rerouted(0, refusal=demanded))
 
+    def _forward(self, action: do.Forward) -> None:
+        engine, by = self._engine, self._leg_target[action.leg]
+        why = "unconditional" if self._call.ringing_at is None else "no-answer"
+        to = Called("contact", action.user, action.is_phone)
+        found = forward(self.plan, by, to, why, self.attempt, engine.snapshot(), engine.clock.utcnow())
+        if isinstance(found, RoutePlan):
+            log.info("call.forwarded", call=self.id, by=by.name, to=_names(found))
+            self._task(self._take_route(found))
+            return
+        log.info("call.not_forwarded", call=self.id, by=by.name, reason=found.reason.value, detail=found.detail)
+        self._reason = found.reason
+        self.plan = replace(self.plan, trace=found.trace)
+        self._mailbox.append(ev.Rerouted(0))
+
     async def _take_route(self, plan: RoutePlan) -> None:
         claims = tuple(c for c in plan.claims if c not in self.plan.claims)
         if claims:
@@ -325,9 +343,13 @@ class CallRunner:
         self.plan = plan
         self.post("a", ev.Rerouted(len(plan.targets), plan.no_answer_after))
 
-    def _note_failure(self, event: ev.Rejected) -> None:
+    def _note_failure(self, event: ev.Rejected | ev.Moved) -> None:
         index = self._branch_attempt.get(event.leg)
-        if index is not None:
+        if index is None:
+            return
+        if isinstance(event, ev.Moved):
+            self._attempts[index] = self._attempts[index]._replace(status=event.status)
+        else:
             status = 0 if event.no_response else event.status
             self._attempts[index] = self._attempts[index]._replace(status=status, cause=event.q850)
 
@@ -504,6 +526,7 @@ def _names(plan: RoutePlan) -> list[str]:
 _DO: dict[type, Callable[..., None]] = {
     do.StartTarget: CallRunner._start_target,
     do.AskNextRoute: CallRunner._ask_next_route,
+    do.Forward: CallRunner._forward,
     do.RelayForward: CallRunner._relay_forward,
     do.Progress: CallRunner._progress,
     do.Accept: CallRunner._accept,

@@ -8,6 +8,8 @@ from edge.b2bua import events as ev
 from edge.b2bua.events import CallEvent, LegId
 from edge.b2bua.leg import Authorize, Leg, sdp_of
 from edge.b2bua.port import LegPort
+from edge.b2bua.refer import dialled
+from edge.sip.address import NameAddr
 from edge.sip.causes import parse_reason, reason_header
 from edge.sip.dialog.dialog import Dialog
 from edge.sip.dialog.session_timer import MIN_SE, agree_as_uac
@@ -34,9 +36,11 @@ class UacLeg(Leg):
         invite: Request,
         contact_user: str,
         authorize: Authorize | None = None,
+        *,
+        customer: bool = False,
     ) -> None:
         """`invite` has From (without tag), To, Request-URI and identity headers; the rest is put in here."""
-        super().__init__(leg_id, port, flow, emit, timers, authorize)
+        super().__init__(leg_id, port, flow, emit, timers, authorize, customer=customer)
         self.local_tag = port.ids.token()
         self.call_id = port.ids.token()
         self.contact = port.contact(flow, contact_user)
@@ -79,7 +83,24 @@ class UacLeg(Leg):
             return self._on_provisional(response)
         if status in (401, 407, 422) and not self._cancelled and self._retry(response):
             return
+        if 300 <= status < 400 and self._customer and self._moved(response):
+            return
         self._fail(status, parse_reason(response.headers.get("reason")))
+
+    def _moved(self, response: Response) -> bool:
+        """A forward that is set on the phone (RFC 3261 section 21.3): the Contact it likes best."""
+        try:
+            contacts = response.contacts
+        except RemoteProtocolError:
+            return False
+        if not contacts or self._cancelled:
+            return False
+        uri = max(contacts, key=_preference).uri
+        self._final = True
+        self.gone = True
+        is_phone = uri.scheme == "tel" or uri.params.get("user") == "phone"
+        self._emit(self.id, ev.Moved(self.id, response.status, dialled(uri), is_phone))
+        return True
 
     def on_no_response(self, tx: TransactionId) -> None:
         if not self._final and tx == self._tx:
@@ -151,6 +172,13 @@ class UacLeg(Leg):
         self.invite = again
         self._tx = self.port.request(again, self.flow, self)
         return True
+
+
+def _preference(contact: NameAddr) -> float:
+    try:
+        return float(contact.params.get("q") or 1)
+    except ValueError:
+        return 0.0
 
 
 class _Ignore:

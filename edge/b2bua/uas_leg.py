@@ -38,8 +38,10 @@ class UasLeg(Leg):
         request: Request,
         tx: TransactionId,
         authorize: Authorize | None = None,
+        *,
+        customer: bool = False,
     ) -> None:
-        super().__init__(leg_id, port, flow, emit, timers, authorize)
+        super().__init__(leg_id, port, flow, emit, timers, authorize, customer=customer)
         self.request = request
         self.offer = sdp_of(request)
         self.local_tag = port.ids.token()
@@ -49,10 +51,6 @@ class UasLeg(Leg):
         self._tx: TransactionId | None = tx
         self._remote_sdp = self.offer
         self._refresh_target(request)
-
-    def listen(self, emit: Callable[[LegId, CallEvent], None]) -> None:
-        """Who hears this leg from now on."""
-        self._emit = emit
 
     def progress(self, status: int, sdp: bytes | None) -> None:
         """180 or 183."""

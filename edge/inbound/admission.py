@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 
 from dialplan.engine import decide
-from dialplan.model import Direction, Reason, Refusal
+from dialplan.model import Direction, Reason, Refusal, SourceKind
 from edge.b2bua.engine import Engine
 from edge.b2bua.runner import CallRunner
 from edge.b2bua.uas_leg import UasLeg
@@ -60,7 +60,17 @@ class Admission:
         engine.port.respond(tx, response_to(request, 100))
         try:
             attempt = read_attempt(request, who.source, engine.draw())
-            leg = UasLeg("a", engine.port, flow, _unheard, engine.timers, request, tx, who.authorize)
+            leg = UasLeg(
+                "a",
+                engine.port,
+                flow,
+                _unheard,
+                engine.timers,
+                request,
+                tx,
+                who.authorize,
+                customer=who.source.kind is not SourceKind.CARRIER,
+            )
         except RemoteProtocolError as error:
             bad = Refusal(Reason.BAD_REQUEST, error.detail, status=error.status)
             return refuse(engine, tx, request, flow, bad, None, call_id)

@@ -145,7 +145,7 @@ def test_second_reinvite_in_progress_is_put_off() -> None:
     assert a.port.responses[-1][1].status == 500 and "retry-after" in a.port.responses[-1][1].headers
     b = A()
     b.up()
-    b.leg.modify(SDP_B, update=False)
+    b.leg.modify(SDP_A, update=False)
     b.receive("INVITE", 11, changed)
     assert b.port.statuses()[-1] == 491
 
@@ -290,7 +290,7 @@ def test_dead_dialog_at_a_reinvite_ends_the_leg() -> None:
     b = B()
     b.hear(200, body=SDP_B, Contact="<sip:bob@192.0.2.8>")
     b.leg.ack(None)
-    b.leg.modify(SDP_A, update=False)
+    b.leg.modify(SDP_A.replace(b"o=a 1 1", b"o=a 1 2"), update=False)
     b.hear(481, tx=1)
     assert [type(e) for e in b.events[1:]] == [ev.ModifyRefused, ev.Released]
     assert b.port.methods()[-1] == "BYE"

@@ -49,7 +49,7 @@ def transfer(to: str, party: Identity, called_us: bool = True, seat: str = SEAT_
 
 
 def test_forward_to_a_colleague() -> None:
-    """R8: an extension in a Contact is a seat of the account; the caller is still the caller, nothing more is counted."""
+    """R8: an extension in a Contact is a seat of the account; the caller stays the caller, nothing more counts."""
     found = plan(moved(inbound(), "202"))
     assert [t.name for t in found.targets] == ["b.schmidt"]
     assert found.targets[0].identity.presented == CALLER
