@@ -15,7 +15,8 @@ from config.model import Carrier, IdentityProfile, NumberFormat, RouteKind, Rows
 from config.snapshot import Snapshot
 from dialplan.engine import decide, next_route
 from dialplan.model import Caller, Identity, Outcome, Target
-from edge.b2bua.identity_headers import IdentityHeaders, customer_headers, identity_headers
+from edge.b2bua.identity_headers import customer_headers, identity_headers
+from edge.b2bua.outgoing import Outgoing, to_carrier, to_customer
 from tests.unit.dialplan.world import NOW, ROWS, SEAT_DE, dial, incoming, pbx_dials, plan, to, with_row
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -78,18 +79,14 @@ def cases(carrier: Carrier) -> dict[str, Target]:
     return {name: plan(decided).targets[0] for name, decided in decisions.items()}
 
 
-def written(title: str, uri: str, found: IdentityHeaders) -> str:
-    lines = [f"[{title}]", f"INVITE {uri}", f"From: {found.from_}"]
-    lines += [f"{name}: {value}" for name, value in found.headers]
-    lines.append(f"Contact: <sip:{found.contact_user}@EDGE>")
-    return "\n".join(lines) + "\n"
+def written(title: str, found: Outgoing) -> str:
+    return "\n".join((f"[{title}]", *found.lines(), f"Contact: <sip:{found.contact_user}@EDGE>")) + "\n"
 
 
 def carrier_text(carrier: Carrier) -> str:
     out = []
     for title, target in cases(carrier).items():
-        found = identity_headers(carrier, target.identity, carrier.domain, target.user)
-        out.append(written(title, f"sip:{target.user}@{carrier.domain}", found))
+        out.append(written(title, to_carrier(carrier, target)))
     return "\n".join(out)
 
 
@@ -103,14 +100,14 @@ def customer_text() -> str:
         "an unknown caller": Caller("pbx"),
     }
     for title, caller in callers.items():
-        for number, far, diversion in (("+4922838650", "seat", False), ("+4922838607", "trunk", True)):
+        for number, far in (("+4922838650", "seat"), ("+4922838607", "trunk")):
             target = plan(decide(incoming(number, caller=caller), Snapshot(ROWS), NOW)).targets[0]
-            found = customer_headers(target.identity, "edge.example", diversion=diversion)
-            out.append(written(f"{title} to a {far}", f"sip:{target.user or 'CONTACT'}@FAR", found))
-    internal = plan(dial("202", SEAT_DE)).targets[0]
-    out.append(written("an extension", "sip:CONTACT@FAR", customer_headers(internal.identity, "edge.example")))
-    hidden = plan(dial("*31#202", SEAT_DE)).targets[0]
-    out.append(written("an extension, withheld", "sip:CONTACT@FAR", customer_headers(hidden.identity, "edge.example")))
+            username = target.name if far == "seat" else "hq-k1001"
+            uri = f"sip:{target.user or 'CONTACT'}@FAR"
+            out.append(written(f"{title} to a {far}", to_customer(target, username, "edge.example", uri)))
+    for title, digits in (("an extension", "202"), ("an extension, withheld", "*31#202")):
+        target = plan(dial(digits, SEAT_DE)).targets[0]
+        out.append(written(title, to_customer(target, target.name, "edge.example", "sip:CONTACT@FAR")))
     return "\n".join(out)
 
 
