@@ -97,7 +97,7 @@ def test_digits_and_hold(peers: Peers, kind: str) -> None:
     phone.hangup()
     other.wait_closed()
     peers.stop_phones()
-    # More than was heard before the hold alone; the digits prove the other direction (baresip records nothing after it).
+    # More than was heard before the hold alone. Digits prove the other direction: baresip records nothing after it.
     tones.assert_heard(other.recording, 440, at_least=2, only=False)
 
 

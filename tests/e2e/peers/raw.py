@@ -5,6 +5,8 @@ from __future__ import annotations
 import socket
 from types import TracebackType
 
+from peers.messages import Seen
+
 
 class Raw:
     """A socket at `address` that talks to `server` (`host:port`)."""
@@ -32,13 +34,18 @@ class Raw:
         except (TimeoutError, ConnectionError):
             return ""
 
+    def final(self, timeout: float = 3.0) -> Seen | None:
+        """The next final response; None when none came."""
+        while text := self.receive(timeout):
+            seen = Seen("in", text)
+            if seen.status >= 200:
+                return seen
+        return None
+
     def status(self, timeout: float = 3.0) -> int:
         """The status of the next final response; 0 when none came."""
-        while text := self.receive(timeout):
-            code = text.split(" ", 2)[1] if text.startswith("SIP/2.0 ") else ""
-            if code.isdigit() and int(code) >= 200:
-                return int(code)
-        return 0
+        answer = self.final(timeout)
+        return answer.status if answer is not None else 0
 
     def __enter__(self) -> Raw:
         return self

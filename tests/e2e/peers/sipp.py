@@ -64,6 +64,8 @@ class Sipp:
                 "-m", str(calls), "-r", str(rate), "-nostdin", "-timeout", f"{timeout:.0f}s", "-timeout_error",
                 "-trace_msg", "-message_file", str(self._messages), "-trace_err", "-error_file", str(self._errors),
                 "-cid_str", "%u-%p-%s", "-max_socket", "1000", *(["-rtp_echo"] if echo else []),
+                # The digest's uri is that of the request; SIPp would take the bare host.
+                *(["-auth_uri", f"{values['called']}@{values.get('host', remote)}"] if "called" in values else []),
             ],
             folder / f"{name}.log",
             cwd=folder,

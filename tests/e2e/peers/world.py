@@ -20,12 +20,15 @@ from peers.messages import Seen, Trace
 from peers.phone import Account, Phone
 from peers.ports import take_port
 from peers.sipp import Sipp
+from peers.switchboard import Switchboard
 
 STATIC_ADDRESS = "127.0.0.20"
 KAMAILIO_ADDRESS = "127.0.0.21"
 NETWORK_ADDRESS = "127.0.0.22"
 PHONE_ADDRESS = "127.0.0.31"
 STRANGER_ADDRESS = "127.0.0.40"
+GUESSER_ADDRESS = "127.0.0.41"
+"""Where wrong passwords come from: whoever guesses is locked out, and his neighbours with him."""
 
 SOMEBODY = "+4930123456"
 """A number in the world, reached over any carrier."""
@@ -55,7 +58,7 @@ class World:
 
     def __init__(self, folder: Path, certificate: Certificate, peers: Peers) -> None:
         self.peers = peers
-        self.static_port = take_port()
+        self.switchboard = Switchboard(STATIC_ADDRESS, take_port())
         self.network_port = take_port()
         self.edge = Edge(folder / "edge", certificate=certificate)
         self.kamailio = peers.kamailio(
@@ -89,13 +92,13 @@ class World:
     def carrier_calls(self, scenario: str, called: str, **options: object) -> Sipp:
         """The static carrier calls `called` with a scenario of the calling kind."""
         options = {"caller": SOMEBODY, "from_host": "static.example", **options}
-        return self.peers.sipp(
-            scenario, remote=self.edge.server(), address=STATIC_ADDRESS, port=self.static_port, called=called, **options
-        )
+        return self.peers.sipp(scenario, remote=self.edge.server(), address=STATIC_ADDRESS, called=called, **options)
 
     def carrier_answers(self, scenario: str, **options: object) -> Sipp:
         """The static carrier waits for our call with a scenario of the answering kind."""
-        return self.peers.sipp(scenario, address=STATIC_ADDRESS, port=self.static_port, **options)
+        answering = self.peers.sipp(scenario, address=STATIC_ADDRESS, **options)
+        self.switchboard.target = (STATIC_ADDRESS, answering.port)
+        return answering
 
     def network_calls(self, scenario: str, called: str, **options: object) -> Sipp:
         """Somebody behind the registered carriers calls one of our numbers."""
@@ -108,18 +111,17 @@ class World:
         """Somebody behind the registered carriers waits for our call."""
         return self.peers.sipp(scenario, address=NETWORK_ADDRESS, port=self.network_port, **options)
 
+    def register(self, seat: str, **options: object) -> Trace:
+        """SIPp registers as this seat (scenario `register`); what it saw."""
+        options = {"username": seat, "password": password(seat), "address": PHONE_ADDRESS, **options}
+        return self.peers.sipp("register", remote=self.edge.server(), **options).wait()
+
     def sipp_phone(self, seat: str, scenario: str, transport: str = "udp", **options: object) -> Sipp:
-        """SIPp registers as this seat, then waits for calls with a scenario of the answering kind."""
+        """SIPp registers as this seat, alone, then waits for calls with a scenario of the answering kind."""
         port = take_port()
         common = {"address": PHONE_ADDRESS, "port": port, "transport": transport}
-        registering = self.peers.sipp(
-            "register",
-            remote=self.edge.server(),
-            username=seat,
-            password=password(seat),
-            **common,
-        )
-        registering.wait()
+        self.register(seat, contact="*", expires=0)
+        self.register(seat, **common)
         return self.peers.sipp(scenario, **common, **options)
 
     def stop(self) -> None:
@@ -141,6 +143,7 @@ def standing_world(request: pytest.FixtureRequest, certificate: Certificate) -> 
             world.stop()
         finally:
             world.edge.discard()
+            world.switchboard.stop()
             started.stop()
 
 
@@ -170,7 +173,7 @@ def document(world: World) -> dict[str, object]:
             "name": "static",
             "mode": "static",
             "domain": "static.example",
-            "outbound_proxy": f"sip:{STATIC_ADDRESS}:{world.static_port};transport=udp",
+            "outbound_proxy": f"sip:{STATIC_ADDRESS}:{world.switchboard.port};transport=udp",
             "sources": [STATIC_ADDRESS],
             "priority": 10,
             "t38": "off",

@@ -1,0 +1,40 @@
+"""One world for all tests of this room: tests that change its provisioning change it back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from peers.fixtures import artifacts, keep, pytest_runtest_makereport
+from plan_world import PlanWorld
+
+__all__ = ["pytest_runtest_makereport"]
+
+
+@pytest.fixture(scope="package")
+def standing_plan(request: pytest.FixtureRequest) -> Iterator[PlanWorld]:
+    with artifacts(request) as folder:
+        world = PlanWorld(folder, {"t1": 0.1})
+        try:
+            world.start()
+            for name in ("b.schmidt", "desk.one", "desk.shy", "c.lent", "a.jones"):
+                world.register(name)
+            world.register("desk.busy", "uas_reject", status=486, reason="Busy Here")
+            world.register("desk.slow", "uas_ringing_forever")
+            world.register("hq-k1001", address="127.0.0.73")
+            yield world
+            world.stop()
+        finally:
+            world.discard()
+
+
+@pytest.fixture
+def plan(request: pytest.FixtureRequest, standing_plan: PlanWorld) -> Iterator[PlanWorld]:
+    """The world; after each test the edge must be at rest."""
+    mark = standing_plan.edge.mark
+    yield standing_plan
+    try:
+        standing_plan.edge.assert_at_rest(mark)
+    except AssertionError:
+        keep(request.node)
+        raise
