@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import socket
 import sys
 import time
@@ -259,7 +258,7 @@ class FaxEngine:
 
         With a password the PDF is encrypted, and the plain pages are deleted once it is on the disk.
         """
-        order = {"do": "document", "make": "pdf", "folder": str(folder.path.absolute())}
+        order = {"do": "document", "make": "pdf", "folder": str(folder.path)}
         if password is not None:
             order["password"] = password
         return await self._work(order)
@@ -269,7 +268,7 @@ class FaxEngine:
 
         Raises FaxError.
         """
-        paths = {"source": os.path.abspath(source), "target": os.path.abspath(target)}
+        paths = {"source": str(source), "target": str(target)}
         return await self._work({"do": "document", "make": "tiff", "resolution": resolution, **paths})
 
     async def _begin(self, meta: FaxMeta, ident: str, document: Path | None) -> FaxJob:
@@ -281,11 +280,11 @@ class FaxEngine:
             raise FaxError(str(error)) from None
         options = self._options
         order = Order(
-            str(folder.path.absolute()),
+            str(folder.path),
             options.host,
             options.ports,
             ident,
-            os.path.abspath(document) if document else None,
+            str(document) if document else None,
             options.ecm,
             options.audio_rate,
         )

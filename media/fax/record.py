@@ -15,11 +15,14 @@ STORAGE_FAILED: Final = -2
 """Completion code of a fax that was ended by us because a page could not be stored."""
 TOO_LONG: Final = -3
 """Completion code of a fax that was ended by us because a page had no end."""
+STALLED: Final = -4
+"""Completion code of a fax that was ended by us because the far end made noise but no progress."""
 
 OWN_TEXTS: Final = {
     CRASHED: "The fax process ended unexpectedly",
     STORAGE_FAILED: "A page could not be stored",
     TOO_LONG: "A page was longer than accepted",
+    STALLED: "The far end did not speak the fax protocol any more",
 }
 
 
@@ -105,7 +108,12 @@ class FaxResult:
 
     @property
     def poor_quality(self) -> bool:
-        """Whether lines of any page were bad, whatever the code says."""
+        """Whether lines of any page are bad or missing, whatever the code says.
+
+        Packets lost on T.38 without ECM take whole lines with them, which T.30 does not notice.
+        """
+        if self.transport == "t38" and self.lost_packets and not all(page.ecm for page in self.page_quality):
+            return True
         return any(page.bad_rows for page in self.page_quality)
 
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from media.fax.events import CngHeard, FaxEvent, PageStored, PreambleSent
 from media.fax.page import PageError, Pages, Quality
-from media.fax.record import OWN_TEXTS, STORAGE_FAILED, TOO_LONG, FaxResult, PageQuality
+from media.fax.record import OWN_TEXTS, STALLED, STORAGE_FAILED, TOO_LONG, FaxResult, PageQuality
 from media.fax.spandsp import (
     FRAME,
     G711,
@@ -34,6 +34,9 @@ from media.fax.spool import Folder, SpoolError, quality_of
 
 MAX_ROWS: Final = 120_000
 """Lines of a page that are taken: 15 m at fine, 7.8 m at superfine resolution. White lines cost a sender one bit."""
+
+PATIENCE: Final = 90
+"""Seconds without a frame or a line. T.30's own timers (at most 65 s) restart while there is noise on the line."""
 
 _CHECK_EVERY: Final = 50
 _CNG_TICKS: Final = 50 * 60
@@ -62,6 +65,8 @@ class Station:
         self._g711: G711 | None = None
         self._cng: CngDetector | None = None
         self._ticks = 0
+        self._progress = 0
+        self._lines = 0
         self._code: int | None = None
         self._mute = False
         self._told_preamble = False
@@ -120,7 +125,7 @@ class Station:
             if self._cng is not None:
                 self._listen(samples)
             self._audio.hear(samples)
-        self._check()
+        self._pass_time()
 
     def speak(self) -> bytes:
         """20 ms of G.711 to send."""
@@ -129,20 +134,20 @@ class Station:
         if self._mute or self.done:
             return self._g711.silence
         payload = self._g711.encode(self._audio.speak())
-        self._check()
+        self._obey()
         return self._g711.silence if self._mute else payload
 
     def hear_ifp(self, sequence: int, ifp: bytes) -> None:
         """An IFP packet, in order."""
         if self._t38 is not None and not self.done:
             self._t38.hear(ifp, sequence)
-            self._check()
+            self._obey()
 
     def tick(self) -> None:
         """20 ms have passed on T.38."""
         if self._t38 is not None and not self.done:
             self._t38.tick()
-            self._check()
+            self._pass_time()
 
     def hang_up(self) -> None:
         """The call is gone."""
@@ -233,7 +238,9 @@ class Station:
             if not self._machine.document:
                 self.rtp_events += field == Frame.RTP
                 self.rtn_events += field == Frame.RTN
-        elif self._machine.document:
+            return
+        self._progress = self._ticks
+        if self._machine.document:
             self.rtp_events += field == Frame.RTP
             self.rtn_events += field == Frame.RTN
 
@@ -281,7 +288,6 @@ class Station:
             self._model = engine.remote_model() or self._model
 
     def _listen(self, samples: Any) -> None:
-        self._ticks += 1
         assert self._cng is not None
         if self._cng.heard(samples):
             self._cng = None
@@ -289,13 +295,27 @@ class Station:
         elif self._ticks > _CNG_TICKS:
             self._cng = None
 
-    def _check(self) -> None:
-        self._ticks += 1
+    def _obey(self) -> None:
         engine = self._audio or self._t38
         if self._mute and engine is not None:
             engine.terminate()
-        elif self._ticks % _CHECK_EVERY == 0 and engine is not None and engine.statistics().rows > MAX_ROWS:
+
+    def _pass_time(self) -> None:
+        self._ticks += 1
+        self._obey()
+        engine = self._audio or self._t38
+        if self._ticks % _CHECK_EVERY == 0 and engine is not None and not self._machine.document:
+            self._watch(engine)
+
+    def _watch(self, engine: AudioTerminal | T38Terminal) -> None:
+        lines = engine.statistics().rows
+        if lines != self._lines:
+            self._lines, self._progress = lines, self._ticks
+        if lines > MAX_ROWS:
             self._stop(TOO_LONG)
+            engine.terminate()
+        elif self._ticks - self._progress > PATIENCE * 50:
+            self._stop(STALLED)
             engine.terminate()
 
     def _stop(self, code: int) -> None:

@@ -182,6 +182,7 @@ def _due(row: Row) -> DueMail:
         row["ended_at"].timestamp(),
         transport=row["transport"] or "g711",
         remote_ident=row["remote_tsi"] or "",
+        lost_packets=row["lost_packets"],
         page_quality=tuple(PageQuality(**page) for page in json.loads(row["page_quality"] or "[]")),
     )
     return DueMail(meta, result, row["content"], row["encrypted"], row["tries"], row["queued_at"])
