@@ -6,7 +6,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from edge.b2bua.events import LegId
 from edge.b2bua.leg import Leg
+from edge.b2bua.refer import ReferTo, Replaces
 from edge.sip.message import Request
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ class Calls:
         self._finished: deque[tuple[float, tuple[str, ...]]] = deque()
         self.on_empty: Callable[[], None] = lambda: None
         """Called whenever the last live call has ended."""
+        self.on_refer: Callable[[CallRunner, LegId, ReferTo], None] = _refuse
+        """Called for a REFER on a leg of a call that is up."""
 
     def add(self, runner: CallRunner) -> None:
         """A call begins."""
@@ -37,18 +41,35 @@ class Calls:
     def finished(self, runner: CallRunner, now: float) -> None:
         """A call is over."""
         self._calls.pop(runner.id, None)
-        self._finished.append((now + LINGER, tuple(leg.local_tag for leg in runner.legs.values())))
+        self._linger(now, tuple(leg.local_tag for leg in runner.legs.values()))
+        if not self._calls:
+            self.on_empty()
+
+    def retire(self, leg: Leg, now: float) -> None:
+        """A leg is over, and its call goes on without it."""
+        self._linger(now, (leg.local_tag,))
+
+    def _linger(self, now: float, tags: tuple[str, ...]) -> None:
+        self._finished.append((now + LINGER, tags))
         while self._finished[0][0] <= now:
             for tag in self._finished.popleft()[1]:
                 self._legs.pop(tag, None)
-        if not self._calls:
-            self.on_empty()
 
     def leg(self, request: Request) -> Leg | None:
         """The leg of an in-dialog request: by our tag, and the Call-ID must fit."""
         tag = request.to.tag
         leg = self._legs.get(tag) if tag is not None else None
         return leg if leg is not None and leg.call_id == request.call_id else None
+
+    def find(self, replaces: Replaces) -> tuple[CallRunner, Leg] | None:
+        """The leg of a live call whose dialog is meant (RFC 3891 section 3), with its call."""
+        leg = self._legs.get(replaces.to_tag)
+        if leg is None or leg.call_id != replaces.call_id or leg.remote_tag != replaces.from_tag:
+            return None
+        for runner in self._calls.values():
+            if runner.legs.get(leg.id) is leg:
+                return runner, leg
+        return None
 
     def get(self, call_id: str) -> CallRunner | None:
         """A live call by our id."""
@@ -60,3 +81,7 @@ class Calls:
 
     def __len__(self) -> int:
         return len(self._calls)
+
+
+def _refuse(call: CallRunner, leg_id: LegId, to: ReferTo) -> None:
+    call.legs[leg_id].refuse_refer(403)

@@ -170,7 +170,7 @@ class TimerFired:
 
 @dataclass(frozen=True, slots=True)
 class Rerouted:
-    """The dial plan's answer to `AskNextRoute` or `Forward`: how many further targets there are (0: none, the call fails)."""
+    """The dial plan's answer to `AskNextRoute` or `Forward`: how many targets there are now (0: the call fails)."""
 
     targets: int
     no_answer_after: float | None = None

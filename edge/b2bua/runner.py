@@ -11,14 +11,29 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from datetime import datetime
-from typing import TypeGuard
+from typing import TYPE_CHECKING, TypeGuard
 
 from dialplan.engine import forward, next_route
 from dialplan.explain import channels
-from dialplan.model import CallAttempt, Called, Direction, Outcome, Reason, Refusal, RoutePlan, Target, TargetKind
+from dialplan.model import (
+    CallAttempt,
+    Called,
+    Caller,
+    Direction,
+    Identity,
+    Outcome,
+    Reason,
+    Refusal,
+    RoutePlan,
+    Source,
+    SourceKind,
+    Target,
+    TargetKind,
+)
 from edge.b2bua import actions as do
 from edge.b2bua import events as ev
 from edge.b2bua.actions import CallAction
+from edge.b2bua.bridge import BridgeLeg
 from edge.b2bua.call import Call
 from edge.b2bua.engine import Engine
 from edge.b2bua.events import CallEvent, LegId
@@ -32,6 +47,9 @@ from edge.channels.ledger import LimitReached
 from edge.observability.logging import get_logger
 from edge.sip.causes import REFUSALS
 from media.relay.port import RelayError, RelayStats, UnusableSdp
+
+if TYPE_CHECKING:
+    from edge.b2bua.transfers import Transferring
 
 log = get_logger("call")
 
@@ -50,7 +68,6 @@ class CallRunner:
         "_legs_made",
         "_mailbox",
         "_reason",
-        "_session",
         "_target_claim",
         "_tasks",
         "_timers",
@@ -59,11 +76,16 @@ class CallRunner:
         "attempt",
         "id",
         "legs",
+        "media",
         "plan",
         "started_at",
+        "transfer",
     )
 
-    def __init__(self, call_id: str, engine: Engine, a: UasLeg, attempt: CallAttempt, plan: RoutePlan) -> None:
+    def __init__(
+        self, call_id: str, engine: Engine, a: UasLeg | BridgeLeg, attempt: CallAttempt, plan: RoutePlan
+    ) -> None:
+        """`a` is the caller's leg, or the end of a bridge where a transfer makes the call."""
         if plan.direction is Direction.EMERGENCY:
             # carriers that work first; those that count as down are tried after them, for want of anything better
             up = engine.carriers.up()
@@ -72,7 +94,9 @@ class CallRunner:
         self.attempt = attempt
         self.plan = plan
         self.a = a
-        self.legs: dict[LegId, Leg] = {"a": a}
+        self.legs: dict[LegId, Leg | BridgeLeg] = {"a": a}
+        self.transfer: Transferring | None = None
+        """The transfer that replaces one of the legs, as long as it lasts."""
         self.started_at: datetime = engine.clock.utcnow()
         self._engine = engine
         self._call = Call(
@@ -82,7 +106,7 @@ class CallRunner:
             no_answer_after=plan.no_answer_after,
             emergency=plan.direction is Direction.EMERGENCY,
         )
-        self._session = engine.relay.session(call_id, self._media_timed_out)
+        self.media = engine.relay.session(call_id, self._media_timed_out)
         self._mailbox: deque[CallEvent] = deque()
         self._draining_mailbox = False
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -172,6 +196,54 @@ class CallRunner:
     def winner_call_id(self) -> str | None:
         """Call-ID of the B-leg that answered."""
         return self._winner_sip
+
+    # -- what transfers ask ------------------------------------------------------------------------------------------
+
+    @property
+    def settled(self) -> bool:
+        """True where nobody in the call waits for the answer to an offer."""
+        return self._call.settled
+
+    def other(self, leg: LegId) -> LegId | None:
+        """The other leg of a call that is up."""
+        return self._call.other(leg)
+
+    def description(self, leg: LegId) -> bytes | None:
+        """What the party of a leg last said of its media."""
+        return self._call.description(leg)
+
+    def party(self, leg: LegId) -> tuple[str, str]:
+        """Kind and name of who is on a leg: carrier, trunk or seat."""
+        who = self.attempt.source if leg == "a" else self._leg_target[leg]
+        return who.kind.value, who.name
+
+    def source_of(self, leg: LegId) -> Source | None:
+        """Who is on a leg, as one who calls; None for carriers, which call nobody at a customer's cost."""
+        if leg == "a":
+            return self.attempt.source if self.attempt.source.kind is not SourceKind.CARRIER else None
+        target = self._leg_target[leg]
+        if target.kind not in (TargetKind.SEAT, TargetKind.TRUNK):
+            return None
+        return Source(SourceKind(target.kind.value), target.name, target.account)
+
+    def caller_on(self, leg: LegId) -> Caller:
+        """What the party of a leg says of itself when it calls somebody."""
+        return self.attempt.caller if leg == "a" else Caller(from_user=self._leg_target[leg].user)
+
+    def identity_of(self, leg: LegId) -> tuple[Identity, bool]:
+        """Who is on a leg, as others may know it, and whether that party is the caller."""
+        return (self.plan.caller, True) if leg == "a" else (Identity(self.plan.called), False)
+
+    def note_transfer(self, attempt: Attempt, text: str) -> None:
+        """Keep for the record that a leg was, or was to be, replaced."""
+        self._attempts.append(attempt)
+        self.plan.trace.add("T1", text)
+
+    def task(self, work: Coroutine[None, None, None]) -> None:
+        """Do something beside the call; a fault in it ends the call."""
+        self._task(work)
+
+    # -- events ------------------------------------------------------------------------------------------------------
 
     def post(self, _leg: LegId, event: CallEvent) -> None:
         """Something happened on a leg."""
@@ -393,6 +465,12 @@ class CallRunner:
     def _send_info(self, action: do.SendInfo) -> None:
         self.legs[action.leg].info(action.content_type, action.body)
 
+    def _transfer(self, action: do.Transfer) -> None:
+        self._engine.calls.on_refer(self, action.leg, action.to)
+
+    def _refuse_transfer(self, action: do.RefuseTransfer) -> None:
+        self.legs[action.leg].refuse_refer(action.status)
+
     # -- media and timers -------------------------------------------------------------------------------------------
 
     def _relay_forward(self, action: do.RelayForward) -> None:
@@ -400,7 +478,7 @@ class CallRunner:
 
     async def _relay_forward_async(self, action: do.RelayForward) -> None:
         try:
-            sdp = await self._session.forward(
+            sdp = await self.media.forward(
                 action.sdp,
                 "a" if action.leg == "a" else "b",
                 action.leg,
@@ -442,12 +520,14 @@ class CallRunner:
         self._give_back_target()
         self._engine.channels.release(self.id)
         self._engine.calls.finished(self, self._engine.driver.now())
+        if self.transfer is not None:
+            self.transfer.home_ended(action.q850)
         self._task(self._close())
 
     async def _close(self) -> None:
         finish = self._finish
         assert finish is not None
-        record = self._record(finish, await self._session.delete())
+        record = self._record(finish, await self.media.delete())
         engine = self._engine
         engine.records.put(record)
         started = record.ringing_at or record.answered_at
@@ -508,7 +588,9 @@ class CallRunner:
             b_call_id=self._winner_sip,
             emergency=plan.direction is Direction.EMERGENCY,
             trace=tuple(plan.trace.steps),
-            media=MediaFigures(stats.from_a, stats.from_b, stats.to_a, stats.to_b, stats.lost_a, stats.lost_b),
+            media=None
+            if self.media.passive and stats == RelayStats()
+            else MediaFigures(stats.from_a, stats.from_b, stats.to_a, stats.to_b, stats.lost_a, stats.lost_b),
             attempts=tuple(self._attempts),
         )
 
@@ -538,6 +620,8 @@ _DO: dict[type, Callable[..., None]] = {
     do.AcceptModify: CallRunner._accept_modify,
     do.RefuseModify: CallRunner._refuse_modify,
     do.SendInfo: CallRunner._send_info,
+    do.Transfer: CallRunner._transfer,
+    do.RefuseTransfer: CallRunner._refuse_transfer,
     do.StartTimer: CallRunner._start_timer,
     do.StopTimer: CallRunner._stop_timer,
     do.Finish: CallRunner._finished,

@@ -38,6 +38,10 @@ class Attempt(NamedTuple):
     """Q.850 cause of its Reason header."""
     sent: tuple[str, ...] = ()
     """Request-URI and header fields that told who calls whom, as they left."""
+    by: str | None = None
+    """The seat or trunk that transferred the call there."""
+    call: str | None = None
+    """The other call that a transfer made or joined."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from dialplan.engine import decide
 from dialplan.model import Direction, Reason, Refusal, SourceKind
 from edge.b2bua.engine import Engine
 from edge.b2bua.runner import CallRunner
+from edge.b2bua.transfers import Transfers
 from edge.b2bua.uas_leg import UasLeg
 from edge.inbound.attempt import read_attempt
 from edge.inbound.identity import Identify, Ignored
@@ -38,6 +39,7 @@ class Admission:
         self._tasks: set[asyncio.Task[None]] = set()
         self._ringing: dict[TransactionId, UasLeg] = {}
         self.draining = False
+        engine.calls.on_refer = Transfers(engine).begin
 
     def invite(self, tx: TransactionId, request: Request, flow: Flow) -> None:
         """A new INVITE outside of a dialog."""

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from dialplan.model import CallAttempt, Reason, Refusal, SourceKind, Trace
+from dialplan.model import CallAttempt, Refusal
 from edge.b2bua.engine import Engine
-from edge.cdr.record import CallRecord, RefusedCall
-from edge.observability.logging import get_logger
+from edge.b2bua.refused import note_refusal
 from edge.sip.build import response_to
 from edge.sip.causes import REFUSALS, reason_header
 from edge.sip.flow import Flow
 from edge.sip.message import Request
 from edge.sip.transaction.key import TransactionId
-
-log = get_logger("inbound")
-
-_WITHHELD = frozenset(("id", "user", "header"))
-_SECURITY = frozenset((Reason.NUMBER_OF_OTHER_CARRIER, Reason.CALLER_NOT_ALLOWED))
-"""Refusals that somebody should look at (domain rule T1.12)."""
 
 
 def refuse(
@@ -36,70 +29,4 @@ def refuse(
     if status == 503:
         response.headers.add("Retry-After", "5")
     engine.port.respond(tx, response)
-    engine.metrics.refused(refusal.reason.value)
-    withheld = attempt is not None and (attempt.caller.from_anonymous or bool(_WITHHELD & attempt.caller.privacy))
-    tell = log.warning if refusal.reason in _SECURITY else log.info
-    tell(
-        "call.refused",
-        call=call_id,
-        reason=refusal.reason.value,
-        sip_status=status,
-        detail=refusal.detail,
-        source=str(flow),
-        source_name=attempt.source.name if attempt is not None else None,
-        level=refusal.level,
-        limit=refusal.limit,
-        used=refusal.used,
-    )
-    if attempt is None:
-        return
-    now = engine.clock.utcnow()
-    source = attempt.source
-    inbound = source.kind is SourceKind.CARRIER
-    number = attempt.called[0].user if attempt.called else None
-    caller = None if withheld else (attempt.caller.asserted or (attempt.caller.from_user,))[0] or None
-    account = source.account or refusal.account
-    engine.records.put(
-        RefusedCall(
-            id=call_id,
-            at=now,
-            level=refusal.level,
-            direction="inbound" if inbound else "outbound",
-            number=refusal.number or number,
-            account=account,
-            trunk=source.name if source.kind is SourceKind.TRUNK else None,
-            carrier=source.name if inbound else None,
-            caller=caller,
-            caller_withheld=withheld,
-            reason=refusal.reason.value,
-            sip_status=status,
-            limit_value=refusal.limit,
-            used=refusal.used,
-            detail=refusal.detail or None,
-            source_ip=flow.remote.host,
-        )
-    )
-    engine.records.put(
-        CallRecord(
-            id=call_id,
-            edge=engine.name,
-            started_at=now,
-            ended_at=now,
-            direction="inbound" if inbound else "outbound",
-            source_kind=source.kind.value,
-            source_name=source.name,
-            account=account,
-            billed_account=account,
-            caller=caller,
-            caller_withheld=withheld,
-            dialled=number,
-            called=refusal.number,
-            carrier=source.name if inbound else None,
-            outcome="refused",
-            reason=refusal.reason.value,
-            sip_status=status,
-            released_by="edge",
-            a_call_id=request.call_id,
-            trace=tuple((refusal.trace or Trace()).steps),
-        )
-    )
+    note_refusal(engine, refusal, attempt, call_id, status, flow, request.call_id)

@@ -69,6 +69,7 @@ class Tap:
         self._max_age = max_age
         self._dialogs: dict[bytes, _Dialog] = {}
         self._calls: dict[str, list[bytes]] = {}
+        self._joined: dict[str, set[str]] = {}
         self._order: deque[bytes] = deque()
 
     def message(self, direction: Direction, data: bytes, flow: Flow, now: float) -> None:
@@ -106,6 +107,13 @@ class Tap:
             dialog.call = call
             self._calls.setdefault(call, []).append(key)
 
+    def join(self, call: str, other: str) -> None:
+        """A transfer joined these calls: who asks for one sees the dialogs of both."""
+        if self._max_bytes:
+            both = self._joined.get(call, {call}) | self._joined.get(other, {other})
+            for one in both:
+                self._joined[one] = both
+
     def purge(self, now: float) -> None:
         """Forget what is older than the longest age."""
         oldest = now - self._max_age
@@ -120,7 +128,10 @@ class Tap:
         raw = key.encode("utf-8", "surrogateescape")
         dialog = self._dialogs.get(raw)
         call = key if key in self._calls else dialog.call if dialog is not None else None
-        ids: Iterable[bytes] = (raw,) if call is None else self._calls[call]
+        ids: Iterable[bytes] = (raw,)
+        if call is not None:
+            others = sorted(self._joined.get(call, ()), key=lambda one: one != call)
+            ids = [dialog for one in others or (call,) for dialog in self._calls.get(one, ())]
         legs = tuple(
             TracedLeg(i.decode("utf-8", "surrogateescape"), tuple(self._dialogs[i].messages))
             for i in ids
@@ -145,3 +156,7 @@ class Tap:
         elif not any(self._dialogs[leg].messages for leg in self._calls[call]):
             for leg in self._calls.pop(call):
                 del self._dialogs[leg]
+            for joined in self._joined.pop(call, ()):
+                left = self._joined.pop(joined, set()) - {call}
+                if len(left) > 1:
+                    self._joined[joined] = left

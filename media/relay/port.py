@@ -35,6 +35,9 @@ class RelaySession(Protocol):
     """The media of one call; made without I/O, ports are taken at the first `forward`."""
 
     id: str
+    passive: bool
+    """True: another session relays these media (of two calls that a transfer joined), and its descriptions pass with
+    nothing changed but o=. May be set at any time."""
 
     async def forward(
         self, sdp: bytes, origin: Side, leg: str, *, early: bool = False, trusted: bool = False, network: str = ""

@@ -55,10 +55,12 @@ class RtpIoSession:
         "_supervised",
         "_written",
         "id",
+        "passive",
     )
 
     def __init__(self, relay: RtpIoRelay, session_id: str, on_media_timeout: Callable[[], None]) -> None:
         self.id = session_id
+        self.passive = False
         self._relay = relay
         self._on_media_timeout = on_media_timeout
         self._media: dict[int, _Medium] = {}
@@ -77,6 +79,8 @@ class RtpIoSession:
         self, sdp: bytes, origin: Side, leg: str, *, early: bool = False, trusted: bool = False, network: str = ""
     ) -> bytes:
         """SDP of side `origin`, written for the other side; see `RelaySession.forward`. UnusableSdp, RelayError."""
+        if self.passive:
+            return self._pass_on(sdp, f"b:{leg}" if origin == "a" else "a")
         if self._gone:
             raise RelayError(self._gone)
         description = parse(sdp)
@@ -173,6 +177,13 @@ class RtpIoSession:
         if failed is not None:
             raise failed
         return address
+
+    def _pass_on(self, sdp: bytes, dialog: str) -> bytes:
+        description = parse(sdp)
+        origin = next((line for line in description.session if line.startswith("o=")), "")
+        description.session = [line for line in description.session if not line.startswith(("v=", "o="))]
+        rest = description.to_bytes().decode("latin-1")
+        return self._version(rest, origin.rpartition(" ")[2] or "127.0.0.1", dialog)
 
     def _version(self, rest: str, address: str, dialog: str) -> bytes:
         version, before = self._written.get(dialog, (0, ""))

@@ -1,0 +1,443 @@
+"""Transfers of live calls: executes what the reducer `edge.b2bua.transfer` wants, on two calls and their legs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+from dialplan.engine import decide
+from dialplan.model import CallAttempt, Called, PassedOn, Refusal, Source
+from edge.b2bua import events as ev
+from edge.b2bua import transfer as t
+from edge.b2bua.bridge import BridgeLeg
+from edge.b2bua.engine import Engine
+from edge.b2bua.events import CallEvent, LegId
+from edge.b2bua.leg import Leg
+from edge.b2bua.refer import ReferTo, Subscription
+from edge.b2bua.refused import note_refusal
+from edge.b2bua.runner import CallRunner
+from edge.cdr.record import Attempt
+from edge.observability.logging import get_logger
+from edge.sip.causes import REFUSALS
+from edge.sip.headers import Headers
+from edge.sip.message import Request
+from edge.sip.uri import Uri, encode_user
+from media.relay.port import RelayError, UnusableSdp
+from media.sdp.passing import agrees, reoffer
+
+log = get_logger("transfer")
+
+_AGAIN = 0.5
+"""Seconds until an offer is made again that another one crossed."""
+_TRIES = 16
+_ADJUSTMENTS = 2
+"""How often the target is told anew after the calls were joined, until both parties agree."""
+
+
+class Transfers:
+    """Begins transfers; `Calls.on_refer` of an edge."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def begin(self, call: CallRunner, leg_id: LegId, to: ReferTo) -> None:
+        """A REFER came on a leg of a call that is up."""
+        leg = call.legs[leg_id]
+        who = call.source_of(leg_id)
+        if not isinstance(leg, Leg) or who is None or not who.account:
+            leg.refuse_refer(403)
+            return
+        if call.transfer is not None:
+            leg.refuse_refer(491)
+            return
+        subscription = leg.accept_refer()
+        if subscription is not None:
+            call.transfer = Transferring(self._engine, call, leg, who, to, subscription)
+            call.transfer.start()
+
+
+class Transferring:
+    """One transfer; hears the transferor's legs and both ends of the bridge (`edge.b2bua.bridge.Settling`)."""
+
+    def __init__(
+        self, engine: Engine, call: CallRunner, leg: Leg, who: Source, to: ReferTo, subscription: Subscription
+    ) -> None:
+        self._engine = engine
+        self._home = call
+        self._leg = leg
+        self._who = who
+        self._to = to
+        self._subscription = subscription
+        self._transfer = t.Transfer()
+        self._mailbox: deque[t.TransferEvent] = deque()
+        self._draining = False
+        self._request = _request(engine, call, leg, to)
+        self._near = BridgeLeg(leg.id, call.post, self, self._request)
+        self._far: BridgeLeg | None = None
+        self._away: CallRunner | None = None
+        self._consult: Leg | None = None
+        self._consult_sdp: bytes | None = None
+        self._told = b""
+        self._answer: bytes | None = None
+        self._adjusted = 0
+        self._tries = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._attempt = Attempt("transfer", to.user, engine.clock.utcnow(), by=f"{who.kind.value} {who.name}")
+
+    def start(self) -> None:
+        """The REFER is accepted."""
+        log.info("transfer.asked", call=self._home.id, by=self._who.name, attended=self._to.replaces is not None)
+        self._leg.listen(self._from_transferor)
+        if self._to.replaces is not None:
+            self._find_consultation()
+        self._run(self._transfer.start())
+        self._drain()
+
+    def home_ended(self, q850: int | None) -> None:
+        """The home call is over."""
+        self._post(t.HomeEnded(q850))
+
+    def _post(self, event: t.TransferEvent) -> None:
+        self._mailbox.append(event)
+        self._drain()
+
+    def _drain(self) -> None:
+        if self._draining:
+            return
+        self._draining = True
+        try:
+            while self._mailbox:
+                self._run(self._transfer.on_event(self._mailbox.popleft()))
+        finally:
+            self._draining = False
+
+    def _run(self, actions: list[t.TransferAction]) -> None:
+        for action in actions:
+            _DO[type(action)](self, action)
+
+    # -- the transferor's legs ---------------------------------------------------------------------------------------
+
+    def _from_transferor(self, leg_id: LegId, event: CallEvent) -> None:
+        if isinstance(event, ev.Released):
+            self._post(t.TransferorLeft())
+        elif self._home.legs.get(leg_id) is self._leg:
+            self._home.post(leg_id, event)
+        else:
+            _put_off(self._leg, event)
+
+    def _from_consultation(self, leg_id: LegId, event: CallEvent) -> None:
+        away, leg = self._away, self._consult
+        if away is None or leg is None:
+            return
+        if isinstance(event, ev.Released):
+            self._place_far()
+            away.post(leg_id, ev.ModifyRefused(leg_id, 480))
+            self._post(t.ConsultLeft())
+        elif away.legs.get(leg_id) is leg:
+            away.post(leg_id, event)
+        else:
+            _put_off(leg, event)
+
+    def _find_consultation(self) -> None:
+        replaces = self._to.replaces
+        assert replaces is not None
+        found = self._engine.calls.find(replaces)
+        if found is None:
+            return
+        call, leg = found
+        who = call.source_of(leg.id)
+        if call is self._home or call.transfer is not None or who is None or who.account != self._who.account:
+            return
+        other = call.other(leg.id)
+        if other is None:
+            return
+        self._away, self._consult = call, leg
+        kind, name = call.party(other)
+        self._attempt = self._attempt._replace(kind=kind, name=name, call=call.id)
+        self._far = BridgeLeg(leg.id, call.post, self, self._request)
+        leg.listen(self._from_consultation)
+
+    # -- what the reducer wants --------------------------------------------------------------------------------------
+
+    def _notify(self, action: t.Notify) -> None:
+        if action.status >= 200 and self._timer is not None:
+            self._timer.cancel()
+        self._subscription.notify(action.status)
+
+    def _describe(self, action: t.Describe) -> None:
+        self._home.task(self._describe_async())
+
+    async def _describe_async(self) -> None:
+        home = self._home
+        remaining = home.other(self._leg.id)
+        sdp = home.description(remaining) if remaining is not None else None
+        if remaining is None or sdp is None:
+            self._post(t.Missed(488, 88))
+            return
+        try:
+            offer = await home.media.forward(reoffer(sdp), "a" if remaining == "a" else "b", remaining)
+        except UnusableSdp as error:
+            self._post(t.Missed(error.status, 88))
+        except RelayError as error:
+            log.warning("relay.failed", call=home.id, detail=str(error))
+            self._post(t.Missed(503, 41))
+        else:
+            self._post(t.Described(offer))
+
+    def _reach(self, action: t.Reach) -> None:
+        self._told = action.sdp
+        if self._to.replaces is None:
+            self._call_target(action.sdp)
+        elif self._away is None or self._far is None:
+            self._post(t.Missed(481, 1))
+        else:
+            self._when_settled(self._away, self._offer_far, lambda: self._post(t.Missed(491)))
+
+    def _call_target(self, offer: bytes) -> None:
+        """A blind transfer: a call of the transferor, for the party that remains."""
+        engine, home = self._engine, self._home
+        attempt = _attempt(engine, home, self._leg.id, self._who, self._to)
+        call_id = engine.new_call_id()
+        plan = decide(attempt, engine.snapshot(), engine.clock.utcnow())
+        if isinstance(plan, Refusal):
+            self._refused(plan, attempt, call_id)
+            return
+        target = plan.targets[0] if plan.targets else None
+        if target is not None:
+            self._attempt = self._attempt._replace(kind=target.kind.value, name=target.name)
+        self._attempt = self._attempt._replace(call=call_id)
+        far = self._far = BridgeLeg("a", _unheard, self, self._request, offer)
+        away = self._away = CallRunner(call_id, engine, far, attempt, plan)
+        away.media.passive = True
+        plan.trace.add("T1", f"made by {self._attempt.by}, who transfers call {home.id}")
+        far.listen(away.post)
+        engine.tap.join(home.id, call_id)
+        engine.calls.add(away)
+        log.info("call.offered", call=call_id, transfer_of=home.id, account=plan.account, called=plan.called)
+        away.task(away.admit(lambda refusal: self._refused(refusal, attempt, call_id)))
+
+    def _refused(self, refusal: Refusal, attempt: CallAttempt, call_id: str) -> None:
+        status, q850 = REFUSALS[refusal.reason.value]
+        status = refusal.status or status
+        note_refusal(self._engine, refusal, attempt, call_id, status, self._leg.flow, self._leg.call_id)
+        self._post(t.Missed(status, q850))
+
+    def _place_far(self) -> None:
+        away, leg, far = self._away, self._consult, self._far
+        if away is not None and leg is not None and far is not None and away.legs.get(leg.id) is leg:
+            self._consult_sdp = away.description(leg.id)
+            away.legs[leg.id] = far
+            away.media.passive = True
+
+    def _offer_far(self) -> None:
+        if self._far is not None:
+            self._place_far()
+            self._far.make_offer(self._told)
+
+    def _join(self, action: t.Join) -> None:
+        def offer() -> None:
+            self._place_near()
+            self._near.make_offer(action.sdp)
+
+        self._tries = 0
+        self._when_settled(self._home, offer, lambda: self._post(t.Declined(491)))
+
+    def _place_near(self) -> None:
+        if self._home.legs[self._leg.id] is self._leg:
+            self._home.legs[self._leg.id] = self._near
+
+    def _hold_place(self, action: t.HoldPlace) -> None:
+        self._place_near()
+        self._near.tell(ev.ModifyRefused(self._leg.id, 480))
+
+    def _give_back(self, action: t.GiveBack) -> None:
+        self._home.legs[self._leg.id] = self._leg
+        self._leg.listen(self._home.post)
+
+    def _drop_remaining(self, action: t.DropRemaining) -> None:
+        self._place_near()
+        self._near.end(action.q850 or 16)
+
+    def _leave_target(self, action: t.LeaveTarget) -> None:
+        away, far, leg = self._away, self._far, self._consult
+        if away is None or far is None:
+            return
+        if leg is None:
+            if not away.over:
+                if away.answered_at is None:
+                    far.tell(ev.Cancelled(action.q850))
+                else:
+                    far.end(action.q850 or 16)
+            return
+        placed = away.legs.get(leg.id) is far
+        if not placed:
+            leg.listen(away.post)
+        elif away.over:
+            self._let_go(leg)
+        elif leg.gone:
+            far.end(action.q850 or 16)
+        else:
+            away.legs[leg.id] = leg
+            away.media.passive = False
+            leg.listen(away.post)
+            self._restore(away, leg.id, self._consult_sdp)
+
+    def _restore(self, call: CallRunner, leg_id: LegId, sdp: bytes | None) -> None:
+        """The other party of `leg_id` may have been told of somebody else's media: tell it this leg's again."""
+        if sdp is not None and not call.over:
+            offered = ev.ModifyOffered(leg_id, sdp)
+            self._tries = 0
+            self._when_settled(call, lambda: call.post(leg_id, offered), lambda: None)
+
+    def _release_transferor(self, action: t.ReleaseTransferor) -> None:
+        self._let_go(self._leg)
+        if action.everywhere and self._consult is not None:
+            self._let_go(self._consult)
+
+    def _let_go(self, leg: Leg) -> None:
+        leg.listen(_nobody)
+        leg.release(16)
+        self._engine.calls.retire(leg, self._engine.driver.now())
+
+    def _over(self, action: t.Over) -> None:
+        home, away = self._home, self._away
+        home.transfer = None
+        made = self._attempt._replace(status=action.status)
+        done = "transferred the call" if action.joined else f"could not transfer the call ({action.status})"
+        home.note_transfer(made, f"{made.by} {done} to {made.kind} {made.name}")
+        log.info(
+            "call.transferred" if action.joined else "transfer.failed",
+            call=home.id,
+            by=self._who.name,
+            to=f"{self._attempt.kind} {self._attempt.name}",
+            status=action.status,
+            away=away.id if away is not None else None,
+        )
+        if not action.joined or away is None or self._far is None:
+            return
+        self._near.join(self._far)
+        self._far.join(self._near)
+        self._engine.tap.join(home.id, away.id)
+        if self._consult is not None:
+            away.plan.trace.add("T1", f"joined with call {home.id} by {self._attempt.by}")
+            away.task(_give_ports_back(away))
+        self._adjust(self._answer)
+
+    # -- the ends of the bridge --------------------------------------------------------------------------------------
+
+    def accepted(self, end: BridgeLeg, sdp: bytes | None) -> None:
+        """See Settling."""
+        stage = self._transfer.stage
+        if stage is t.Stage.OVER:
+            if end is self._near:
+                self._adjust(sdp)
+            elif sdp is not None:
+                self._near.make_offer(sdp)
+        elif end is self._near:
+            self._answer = sdp
+            self._post(t.Took())
+        elif sdp is None:
+            self._post(t.Missed(488, 88))
+        else:
+            self._post(t.Reached(sdp))
+
+    def _adjust(self, sdp: bytes | None) -> None:
+        """Where the remaining party took less than the target was offered (it holds, say), the target hears of it."""
+        if sdp is None or self._far is None or self._adjusted == _ADJUSTMENTS or agrees(sdp, self._told):
+            return
+        self._adjusted += 1
+        self._told = sdp
+        self._far.make_offer(sdp)
+
+    def refused(self, end: BridgeLeg, status: int) -> None:
+        """See Settling."""
+        if self._transfer.stage is t.Stage.OVER:
+            return
+        self._tries += 1
+        if status == 491 and self._tries < _TRIES:
+            self._later(end.repeat_offer)
+        else:
+            self._post(t.Declined(status) if end is self._near else t.Missed(status))
+
+    def progressed(self, end: BridgeLeg) -> None:
+        """See Settling."""
+        self._post(t.Progressed())
+
+    def released(self, end: BridgeLeg, status: int, q850: int | None) -> None:
+        """See Settling; of the home call's end `home_ended` tells."""
+        if end is self._far:
+            self._post(t.Missed(status, q850))
+
+    # -- time --------------------------------------------------------------------------------------------------------
+
+    def _when_settled(self, call: CallRunner, then: Callable[[], None], otherwise: Callable[[], None]) -> None:
+        """Do `then` when no offer is on its way in `call`; `otherwise` where that takes too long."""
+        if call.over:
+            return
+        if call.settled:
+            then()
+        elif self._tries >= _TRIES:
+            otherwise()
+        else:
+            self._tries += 1
+            self._later(lambda: self._when_settled(call, then, otherwise))
+
+    def _later(self, then: Callable[[], None]) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(_AGAIN, then)
+
+
+async def _give_ports_back(call: CallRunner) -> None:
+    await call.media.delete()
+
+
+def _put_off(leg: Leg, event: CallEvent) -> None:
+    """The transferor wants something of a call that he is leaving."""
+    if isinstance(event, ev.ModifyOffered):
+        leg.refuse_modification(491)
+    elif isinstance(event, ev.Referred):
+        leg.refuse_refer(491)
+
+
+def _attempt(engine: Engine, home: CallRunner, leg_id: LegId, who: Source, to: ReferTo) -> CallAttempt:
+    """The transferor's call to the target, for whoever remains."""
+    remaining = home.other(leg_id)
+    return CallAttempt(
+        who,
+        (Called("request-uri", to.user, to.is_phone),),
+        home.caller_on(leg_id),
+        engine.draw(),
+        PassedOn(*home.identity_of(remaining)) if remaining is not None else None,
+    )
+
+
+def _request(engine: Engine, home: CallRunner, leg: Leg, to: ReferTo) -> Request:
+    """What the INVITEs to the target are made of, and the records."""
+    uri = Uri("sip", encode_user(to.user), engine.domain)
+    headers = Headers([("Max-Forwards", "70"), ("To", f"<{uri}>"), ("Call-ID", leg.call_id), ("CSeq", "1 INVITE")])
+    headers.add("From", f"<sip:{encode_user(home.id)}@{engine.domain}>")
+    return Request("INVITE", str(uri), headers)
+
+
+def _nobody(leg_id: LegId, event: CallEvent) -> None:
+    """Hears a leg that has left its call."""
+
+
+def _unheard(leg_id: LegId, event: CallEvent) -> None:
+    raise AssertionError("a bridge spoke before its call was there")
+
+
+_DO: dict[type, Callable[..., None]] = {
+    t.Notify: Transferring._notify,
+    t.Describe: Transferring._describe,
+    t.Reach: Transferring._reach,
+    t.Join: Transferring._join,
+    t.HoldPlace: Transferring._hold_place,
+    t.GiveBack: Transferring._give_back,
+    t.DropRemaining: Transferring._drop_remaining,
+    t.LeaveTarget: Transferring._leave_target,
+    t.ReleaseTransferor: Transferring._release_transferor,
+    t.Over: Transferring._over,
+}
