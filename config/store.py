@@ -195,7 +195,8 @@ class Store:
             if changed or keys:
                 async with connection.transaction(isolation="repeatable_read", readonly=True):
                     rows = await load_rows(connection, self._box, self._rows, changed, self._report)
-                    if keys and not changed & {*_OF_NUMBERS, "blocks"}:
+                    if keys and "numbers" not in changed:
+                        # a change of blocks brings their ranges again, and leaves single numbers as they were
                         numbers = await load_numbers(connection, keys)
                 await self._swap(rows, numbers)
 
@@ -250,8 +251,8 @@ class Store:
 def _index(
     rows: Rows, version: int, index: NumberIndex | None, changes: Mapping[str, NumberRow | None]
 ) -> tuple[Snapshot, Rows]:
-    if index is not None and changes:
-        index = index.changed(changes)
+    if changes:
+        index = (index or NumberIndex(rows.numbers)).changed(changes)
         rows = replace(rows, numbers=tuple(index.rows.values()))
     return Snapshot(rows, version, index), rows
 

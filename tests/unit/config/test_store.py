@@ -129,6 +129,14 @@ async def test_changed_numbers_are_followed_one_by_one(world: Connection[Record]
         kept = store.snapshot.number_index
         assert (kept.rows, kept.cli_prefixes, kept.at_carrier) == (fresh.rows, fresh.cli_prefixes, fresh.at_carrier)
         assert store.snapshot.number("+4922838605") is None and store.snapshot.number("+4922838615") is not None
+        async with world.transaction():
+            await world.execute("UPDATE sip_edge.blocks SET channels = 8")
+            await world.execute(
+                "INSERT INTO sip_edge.numbers (number, account, carrier) VALUES ('+4940123457', 'K2', 'telekom')"
+            )
+        await follower.until(lambda s: s.number("+4940123457") is not None, 1.0)
+        fresh = Snapshot(await load_rows(world, box)).number_index
+        assert store.snapshot.number_index.rows == fresh.rows, "with a block changed in the same breath"
         await world.execute(
             "INSERT INTO sip_edge.numbers (number, account, carrier) "
             "SELECT '+4940' || n, 'K1', 'telekom' FROM generate_series(1000000, 1000200) AS n"
