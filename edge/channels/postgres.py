@@ -12,7 +12,8 @@ from asyncpg.prepared_stmt import PreparedStatement
 
 from edge.channels.counts import Claim, CountsAway, Lease, Verdict
 
-_AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+_AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
+"""InternalClientError: what asyncpg says where the server closes the connection just as a statement is sent."""
 _CONNECT_TIMEOUT = 5.0
 _SLOW_TIMEOUT = 10.0
 """Of statements that no call waits for."""

@@ -19,7 +19,7 @@ from edge.channels.ledger import STARTS, Ledger, LimitReached, Row
 
 WAIT = 0.3
 """Seconds that a call waits at most for the shared counts: for the statement under way, and for its own."""
-TELL_AFTER = 0.02
+TELL_AFTER = 0.05
 """Seconds after which the shared counts hear of what nobody waits for, if no call takes it along earlier."""
 HEARTBEAT = 3.0
 """Seconds without a call after which this edge speaks all the same."""
@@ -64,6 +64,7 @@ class SharedChannels:
         self._wake: asyncio.Future[None] | None = None
         self._tell_timer: asyncio.TimerHandle | None = None
         self._tell_now = False
+        self._loop: asyncio.AbstractEventLoop
         self._late_timer: asyncio.TimerHandle
         self._first_try: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
@@ -81,7 +82,7 @@ class SharedChannels:
         if self.shared:
             for claim in claims:
                 if claim.limit is not None:
-                    ask = _Ask(call_id, claims, asyncio.get_running_loop().create_future())
+                    ask = _Ask(call_id, claims, self._loop.create_future())
                     self._asks.append(ask)
                     self._wake_up()
                     return await ask.answer
@@ -127,7 +128,7 @@ class SharedChannels:
         for row in rows:
             self._changed[call_id, row] = None
         if self._changed and self._tell_timer is None:
-            self._tell_timer = asyncio.get_running_loop().call_later(TELL_AFTER, self._tell)
+            self._tell_timer = self._loop.call_later(TELL_AFTER, self._tell)
 
     def _tell(self) -> None:
         self._tell_timer = None
@@ -142,7 +143,7 @@ class SharedChannels:
 
     async def start(self) -> None:
         """Connect; where that fails, count alone and go on trying."""
-        loop = asyncio.get_running_loop()
+        loop = self._loop = asyncio.get_running_loop()
         self._first_try = loop.create_future()
         self._task = loop.create_task(self._run())
         await self._first_try
@@ -169,7 +170,10 @@ class SharedChannels:
                 try:
                     self._session = await self._counts.connect()
                     await self._speak(self._session)
-                except CountsAway as error:
+                except Exception as error:
+                    if not isinstance(error, CountsAway):
+                        # a fault of ours must not end the sharing, nor leave a call without its verdict
+                        self._log.error("internal_error", where="channels", exc_info=error)
                     lasted = self.shared and self._now() - connected_at > _LAST_PAUSE
                     self._count_alone(str(error))
                     pause = _FIRST_PAUSE if lasted else min(pause * 2, _LAST_PAUSE)
@@ -205,9 +209,8 @@ class SharedChannels:
 
     async def _rest(self, seconds: float) -> None:
         """Wait until woken up, at most `seconds`."""
-        loop = asyncio.get_running_loop()
-        wake = self._wake = loop.create_future()
-        timer = loop.call_later(seconds, self._wake_up)
+        wake = self._wake = self._loop.create_future()
+        timer = self._loop.call_later(seconds, self._wake_up)
         try:
             await wake
         finally:
@@ -228,7 +231,7 @@ class SharedChannels:
                 now = self._now()
                 if not self._asks and not self._tell_now and now < beat_at:
                     if not self._stopping:
-                        await self._rest(beat_at - now)
+                        await self._rest(max(beat_at - now, 0.001))
                         continue
                     if not self._changed:
                         await session.leave()
@@ -272,7 +275,7 @@ class SharedChannels:
                 row = claim[:3]
                 number = rows.setdefault(row, len(rows) + 1)
                 claims.append((len(under_way), number, ask.call_id, *row, claim.units, claim.limit))
-        self._late_timer = asyncio.get_running_loop().call_later(WAIT / 2 - _SECOND_LOOK, self._is_late, session)
+        self._late_timer = self._loop.call_later(WAIT / 2 - _SECOND_LOOK, self._is_late, session)
         try:
             verdicts = await session.exchange(self._epoch, leases, claims)
         finally:
@@ -287,7 +290,7 @@ class SharedChannels:
 
     def _is_late(self, session: Session) -> None:
         # after a pause of ours timers run before sockets are read: the answer may lie there
-        self._late_timer = asyncio.get_running_loop().call_later(_SECOND_LOOK, self._is_too_late, session)
+        self._late_timer = self._loop.call_later(_SECOND_LOOK, self._is_too_late, session)
 
     def _is_too_late(self, session: Session) -> None:
         self._too_late = True

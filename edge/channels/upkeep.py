@@ -64,7 +64,10 @@ class LiveCall(NamedTuple):
 
 
 class Upkeep:
-    """Run it beside the edge whose process is `instance`. `live` gives the calls that are up, `now` seconds, monotonic."""
+    """Run it beside the edge whose process is `instance`.
+
+    `live` gives the calls that are up, `now` seconds, monotonic.
+    """
 
     def __init__(
         self,
@@ -81,8 +84,7 @@ class Upkeep:
         self._live = live
         self._now = now
         self._silence = silence
-        self._shown: dict[str, LiveCall] | None = None
-        """What the table shows of this edge; None: not known."""
+        self._shown: dict[str, LiveCall] = {}
         self._answers_since: float | None = None
         self._recount_at = 0.0
         self._stopping = asyncio.Event()
@@ -96,7 +98,7 @@ class Upkeep:
             except _AWAY as error:
                 if self._answers_since is not None:
                     self._log.warning("channels.upkeep_failed", error=f"{type(error).__name__}: {error}")
-                self._answers_since = self._shown = None
+                self._answers_since = None
             try:
                 await asyncio.wait_for(self._stopping.wait(), _EVERY)
             except TimeoutError:
@@ -126,15 +128,19 @@ class Upkeep:
 
     async def _show(self, connection: AnyConnection) -> None:
         live = {call.id: call for call in self._live()}
-        shown = self._shown
-        if shown is None:
-            await connection.execute("DELETE FROM sip_edge.live_calls WHERE instance = $1", self._instance)
-            shown = {}
-        self._shown = None
-        new = [call for call in live.values() if shown.get(call.id) != call]
-        if new:
-            await connection.execute(_SHOW, self._instance, self._name, *zip(*new, strict=True))
-        gone = [call_id for call_id in shown if call_id not in live]
-        if gone:
-            await connection.execute("DELETE FROM sip_edge.live_calls WHERE id = ANY ($1)", gone)
+        async with connection.transaction():
+            there = await connection.fetchval(
+                "SELECT count(*) FROM sip_edge.live_calls WHERE instance = $1", self._instance
+            )
+            shown = self._shown
+            if there != len(shown):
+                # not what we have shown: this edge was given up meanwhile, or an answer was lost
+                await connection.execute("DELETE FROM sip_edge.live_calls WHERE instance = $1", self._instance)
+                shown = {}
+            new = [call for call in live.values() if shown.get(call.id) != call]
+            if new:
+                await connection.execute(_SHOW, self._instance, self._name, *zip(*new, strict=True))
+            gone = [call_id for call_id in shown if call_id not in live]
+            if gone:
+                await connection.execute("DELETE FROM sip_edge.live_calls WHERE id = ANY ($1)", gone)
         self._shown = live
