@@ -49,6 +49,7 @@ from edge.sip.causes import REFUSALS
 from media.relay.port import RelayError, RelayStats, UnusableSdp
 
 if TYPE_CHECKING:
+    from edge.b2bua.takeover import Takeover
     from edge.b2bua.transfers import Transferring
 
 log = get_logger("call")
@@ -79,6 +80,7 @@ class CallRunner:
         "media",
         "plan",
         "started_at",
+        "taken",
         "transfer",
     )
 
@@ -95,8 +97,10 @@ class CallRunner:
         self.plan = plan
         self.a = a
         self.legs: dict[LegId, Leg | BridgeLeg] = {"a": a}
-        self.transfer: Transferring | None = None
+        self.transfer: Transferring | Takeover | None = None
         """The transfer that replaces one of the legs, as long as it lasts."""
+        self.taken: dict[LegId, Source] = {}
+        """Who took over a leg from whom the call was routed from or to."""
         self.started_at: datetime = engine.clock.utcnow()
         self._engine = engine
         self._call = Call(
@@ -214,13 +218,14 @@ class CallRunner:
 
     def party(self, leg: LegId) -> tuple[str, str]:
         """Kind and name of who is on a leg: carrier, trunk or seat."""
-        who = self.attempt.source if leg == "a" else self._leg_target[leg]
+        who = self.taken.get(leg) or (self.attempt.source if leg == "a" else self._leg_target[leg])
         return who.kind.value, who.name
 
     def source_of(self, leg: LegId) -> Source | None:
         """Who is on a leg, as one who calls; None for carriers, which call nobody at a customer's cost."""
-        if leg == "a":
-            return self.attempt.source if self.attempt.source.kind is not SourceKind.CARRIER else None
+        who = self.taken.get(leg) or (self.attempt.source if leg == "a" else None)
+        if who is not None:
+            return who if who.kind is not SourceKind.CARRIER else None
         target = self._leg_target[leg]
         if target.kind not in (TargetKind.SEAT, TargetKind.TRUNK):
             return None
@@ -228,6 +233,8 @@ class CallRunner:
 
     def caller_on(self, leg: LegId) -> Caller:
         """What the party of a leg says of itself when it calls somebody."""
+        if leg in self.taken:
+            return Caller()
         return self.attempt.caller if leg == "a" else Caller(from_user=self._leg_target[leg].user)
 
     def identity_of(self, leg: LegId) -> tuple[Identity, bool]:

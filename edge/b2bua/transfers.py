@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import Callable
 
@@ -14,6 +13,7 @@ from edge.b2bua.bridge import BridgeLeg
 from edge.b2bua.engine import Engine
 from edge.b2bua.events import CallEvent, LegId
 from edge.b2bua.leg import Leg
+from edge.b2bua.patience import Patience
 from edge.b2bua.refer import ReferTo, Subscription
 from edge.b2bua.refused import note_refusal
 from edge.b2bua.runner import CallRunner
@@ -28,9 +28,6 @@ from media.sdp.passing import agrees, reoffer
 
 log = get_logger("transfer")
 
-_AGAIN = 0.5
-"""Seconds until an offer is made again that another one crossed."""
-_TRIES = 16
 _ADJUSTMENTS = 2
 """How often the target is told anew after the calls were joined, until both parties agree."""
 
@@ -81,8 +78,7 @@ class Transferring:
         self._told = b""
         self._answer: bytes | None = None
         self._adjusted = 0
-        self._tries = 0
-        self._timer: asyncio.TimerHandle | None = None
+        self._patience = Patience()
         self._attempt = Attempt("transfer", to.user, engine.clock.utcnow(), by=f"{who.kind.value} {who.name}")
 
     def start(self) -> None:
@@ -161,8 +157,8 @@ class Transferring:
     # -- what the reducer wants --------------------------------------------------------------------------------------
 
     def _notify(self, action: t.Notify) -> None:
-        if action.status >= 200 and self._timer is not None:
-            self._timer.cancel()
+        if action.status >= 200:
+            self._patience.renew()
         self._subscription.notify(action.status)
 
     def _describe(self, action: t.Describe) -> None:
@@ -192,7 +188,7 @@ class Transferring:
         elif self._away is None or self._far is None:
             self._post(t.Missed(481, 1))
         else:
-            self._when_settled(self._away, self._offer_far, lambda: self._post(t.Missed(491)))
+            self._patience.when_settled(self._away, self._offer_far, lambda: self._post(t.Missed(491)))
 
     def _call_target(self, offer: bytes) -> None:
         """A blind transfer: a call of the transferor, for the party that remains."""
@@ -240,8 +236,8 @@ class Transferring:
             self._place_near()
             self._near.make_offer(action.sdp)
 
-        self._tries = 0
-        self._when_settled(self._home, offer, lambda: self._post(t.Declined(491)))
+        self._patience.renew()
+        self._patience.when_settled(self._home, offer, lambda: self._post(t.Declined(491)))
 
     def _place_near(self) -> None:
         if self._home.legs[self._leg.id] is self._leg:
@@ -287,8 +283,7 @@ class Transferring:
         """The other party of `leg_id` may have been told of somebody else's media: tell it this leg's again."""
         if sdp is not None and not call.over:
             offered = ev.ModifyOffered(leg_id, sdp)
-            self._tries = 0
-            self._when_settled(call, lambda: call.post(leg_id, offered), lambda: None)
+            Patience().when_settled(call, lambda: call.post(leg_id, offered), lambda: None)
 
     def _release_transferor(self, action: t.ReleaseTransferor) -> None:
         self._let_go(self._leg)
@@ -354,10 +349,7 @@ class Transferring:
         """See Settling."""
         if self._transfer.stage is t.Stage.OVER:
             return
-        self._tries += 1
-        if status == 491 and self._tries < _TRIES:
-            self._later(end.repeat_offer)
-        else:
+        if status != 491 or not self._patience.again(end.repeat_offer):
             self._post(t.Declined(status) if end is self._near else t.Missed(status))
 
     def progressed(self, end: BridgeLeg) -> None:
@@ -368,25 +360,6 @@ class Transferring:
         """See Settling; of the home call's end `home_ended` tells."""
         if end is self._far:
             self._post(t.Missed(status, q850))
-
-    # -- time --------------------------------------------------------------------------------------------------------
-
-    def _when_settled(self, call: CallRunner, then: Callable[[], None], otherwise: Callable[[], None]) -> None:
-        """Do `then` when no offer is on its way in `call`; `otherwise` where that takes too long."""
-        if call.over:
-            return
-        if call.settled:
-            then()
-        elif self._tries >= _TRIES:
-            otherwise()
-        else:
-            self._tries += 1
-            self._later(lambda: self._when_settled(call, then, otherwise))
-
-    def _later(self, then: Callable[[], None]) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_later(_AGAIN, then)
 
 
 async def _give_ports_back(call: CallRunner) -> None:

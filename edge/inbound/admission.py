@@ -10,7 +10,9 @@ import asyncio
 from dialplan.engine import decide
 from dialplan.model import Direction, Reason, Refusal, SourceKind
 from edge.b2bua.engine import Engine
+from edge.b2bua.refer import Replaces
 from edge.b2bua.runner import CallRunner
+from edge.b2bua.takeover import ReplacingLeg, take_over
 from edge.b2bua.transfers import Transfers
 from edge.b2bua.uas_leg import UasLeg
 from edge.inbound.attempt import read_attempt
@@ -26,7 +28,7 @@ from edge.sip.transaction.key import TransactionId
 
 log = get_logger("inbound")
 
-UNDERSTOOD = frozenset(("timer",))
+UNDERSTOOD = frozenset(("timer", "replaces"))
 """Extensions that a request may require of us."""
 
 
@@ -62,7 +64,8 @@ class Admission:
         engine.port.respond(tx, response_to(request, 100))
         try:
             attempt = read_attempt(request, who.source, engine.draw())
-            leg = UasLeg(
+            replaces = _replaces(request)
+            leg = (UasLeg if replaces is None else ReplacingLeg)(
                 "a",
                 engine.port,
                 flow,
@@ -76,6 +79,9 @@ class Admission:
         except RemoteProtocolError as error:
             bad = Refusal(Reason.BAD_REQUEST, error.detail, status=error.status)
             return refuse(engine, tx, request, flow, bad, None, call_id)
+        if isinstance(leg, ReplacingLeg) and replaces is not None:
+            self._ringing[tx] = leg
+            return take_over(engine, leg, who.source, replaces, call_id)
         decision = decide(attempt, engine.snapshot(), engine.clock.utcnow())
         if isinstance(decision, Refusal):
             return refuse(engine, tx, request, flow, decision, attempt, call_id)
@@ -137,6 +143,13 @@ def _not_understood(request: Request) -> tuple[int, tuple[str, str]] | None:
     if "content-encoding" in request.headers and request.headers.get("content-encoding") != "identity":
         return 415, ("Accept-Encoding", "identity")
     return None
+
+
+def _replaces(request: Request) -> Replaces | None:
+    values = request.headers.get_all("replaces")
+    if len(values) > 1:
+        raise RemoteProtocolError("more than one Replaces (RFC 3891 section 3)")
+    return Replaces.parse(values[0]) if values else None
 
 
 def _unheard(leg: str, event: object) -> None:
