@@ -102,8 +102,7 @@ def explain(found: Mapping[str, object]) -> list[str]:
     lines = _refused(found, caller) if found["table"] == "refused_calls" else _call(found, caller)
     steps = found.get("trace")
     if isinstance(steps, list) and steps:
-        width = max(len(str(step["rule"])) for step in steps)
-        lines += ["How it was decided:", *(f"  {step['rule']!s:<{width}}  {step['text']}" for step in steps)]
+        lines += ["How it was decided:", *(f"  {step['rule']!s:<4} {step['text']}" for step in steps)]
     return lines
 
 

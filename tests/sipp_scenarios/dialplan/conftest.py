@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 
 import pytest
-from peers.fixtures import artifacts, keep, pytest_runtest_makereport
-from plan_world import PlanWorld
+from peers.fixtures import ARTIFACTS, keep, pytest_runtest_makereport
+from plan_world import PBX, PlanWorld
 
 __all__ = ["pytest_runtest_makereport"]
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def standing_plan(request: pytest.FixtureRequest) -> Iterator[PlanWorld]:
-    with artifacts(request) as folder:
-        world = PlanWorld(folder, {"t1": 0.1})
-        try:
-            world.start()
-            for name in ("b.schmidt", "desk.one", "desk.shy", "c.lent", "a.jones"):
-                world.register(name)
-            world.register("desk.busy", "uas_reject", status=486, reason="Busy Here")
-            world.register("desk.slow", "uas_ringing_forever")
-            world.register("hq-k1001", address="127.0.0.73")
-            yield world
-            world.stop()
-        finally:
-            world.discard()
+    """Its folder under tests/_artifacts stays when a test failed."""
+    folder = ARTIFACTS / "sipp_scenarios_dialplan"
+    shutil.rmtree(folder, ignore_errors=True)
+    world = PlanWorld(folder, {"t1": 0.1})
+    try:
+        world.start()
+        for name in ("b.schmidt", "desk.one", "desk.shy", "c.lent", "a.jones"):
+            world.register(name)
+        world.register("desk.busy", "uas_reject", status=486, reason="Busy Here")
+        world.register("desk.slow", "uas_ringing_forever")
+        world.register("hq-k1001", address=PBX)
+        yield world
+        world.stop()
+    finally:
+        world.discard()
+    if not request.session.testsfailed:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture

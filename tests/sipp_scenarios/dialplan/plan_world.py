@@ -182,12 +182,12 @@ class PlanWorld:
             peer.stop()
         self.edge.discard()
 
-    def register(self, name: str, scenario: str = "uas_answer", *, address: str = SIPP_PHONES, **values: object) -> None:
+    def register(
+        self, name: str, scenario: str = "uas_answer", *, address: str = SIPP_PHONES, **values: object
+    ) -> None:
         """A phone or PBX that registers and plays a scenario; the station has its name."""
         port = take_port()
-        self.batch(
-            "register", [()], address=address, port=port, username=name, password=password(name), expires=86400
-        )
+        self.batch("register", [()], address=address, port=port, username=name, password=password(name), expires=86400)
         self.stations[name] = Station(scenario, self.folder / name, address, port, **values)
 
     # -- calls -------------------------------------------------------------------------------------------------------
@@ -195,7 +195,7 @@ class PlanWorld:
     def dial(self, phone: str, digits: str, headers: Mapping[str, str] | None = None, talk: float = 0.0) -> Seens:
         """A phone dials, and hangs up as soon as somebody answers."""
         who = self.phones[phone]
-        marks = {name: station.mark for name, station in self.stations.items()}
+        marks = self.marks()
         before, mark = len(who.trace), who.mark
         who.dial(f"sip:{quote(digits, safe='+*')}@{self.edge.server()}", headers)
         if who.wait_for(r"^(ESTABLISHED|CLOSED)", 30, mark).group(1) == "ESTABLISHED":
@@ -204,10 +204,7 @@ class PlanWorld:
             status = 200
         else:
             status = int(who.wait_closed(after=mark).split()[0])
-        self.settle()
-        return Seens(
-            status, Trace(who.trace[before:]), {name: s.since(marks[name]) for name, s in self.stations.items()}
-        )
+        return Seens(status, Trace(who.trace[before:]), self.since(marks))
 
     def batch(
         self, scenario: str, rows: Sequence[Sequence[str]], *, address: str, port: int = 0, **values: object
@@ -256,18 +253,29 @@ class PlanWorld:
         **values: object,
     ) -> Seens:
         """A carrier calls us, and hangs up as soon as somebody answers; `status` is what it must get."""
-        marks = {name: station.mark for name, station in self.stations.items()}
+        marks = self.marks()
         scenario = "uac_basic" if status == 200 else "uac_refused"
         trace = self.batch(
             scenario, [()], address=ADDRESSES[carrier], called=called, caller=caller, status=status,
-            from_host="far.example", from_display="", headers="\n".join(headers), **values,
+            headers="\n".join(headers), **{"from_host": "far.example", "from_display": "", **values},
         )  # fmt: skip
-        self.settle()
-        return Seens(status, trace, {name: s.since(marks[name]) for name, s in self.stations.items()})
+        return Seens(status, trace, self.since(marks))
 
-    def settle(self) -> None:
-        """Wait until the edge has no call any more, so that everybody has seen its end."""
+    def marks(self) -> dict[str, int]:
+        """A place in what each station sees."""
+        return {name: station.mark for name, station in self.stations.items()}
+
+    def since(self, marks: Mapping[str, int]) -> dict[str, Trace]:
+        """What the stations have seen since, once every call is over and everybody has seen its end."""
         poll(lambda: not self.edge.rows("calls"), "no call is left in the edge")
+        found: dict[str, Trace] = {}
+
+        def over() -> bool:
+            found.update({name: s.since(marks[name]) for name, s in self.stations.items() if name in marks})
+            return all(_is_over(trace) for trace in found.values())
+
+        poll(over, "every station that answered has seen the end of the call")
+        return found
 
     # -- provisioning and records -----------------------------------------------------------------------------------
 
@@ -343,6 +351,11 @@ class PlanWorld:
         return found[0]
 
 
+def _is_over(trace: Trace) -> bool:
+    answered = {m.header("Call-ID") for m in trace.responses(200, "INVITE", "out")}
+    return answered <= {m.header("Call-ID") for m in trace.requests("BYE", "in")}
+
+
 def _update(table: str, key: str, value: str, columns: Mapping[str, object]) -> str:
     sets = ", ".join(f"{name} = {_literal(v)}" for name, v in columns.items())
     return f"UPDATE sip_edge.{table} SET {sets} WHERE {key} = {_literal(value)}"
@@ -392,7 +405,8 @@ def document(world: PlanWorld) -> dict[str, object]:
             },
             {"id": "K3001", "name": "Verleiher AG", "country": "DE", "emergency_number": LENT},
         ],
-        "external_numbers": [{"number": EXTERNAL, "account": "K1001", "status": "verified"}],
+        "external_numbers": [{"number": EXTERNAL, "account": "K1001", "status": "verified", "method": "call",
+                              "verified_at": "2026-11-20T10:00:00Z"}],
         "trunks": [
             {
                 "name": "hq", "account": "K1001", "username": "hq-k1001", "password": password("hq-k1001"),
@@ -420,7 +434,7 @@ def document(world: PlanWorld) -> dict[str, object]:
                 "prefix": "+49228777", "digits": 2, "account": "K1001", "carrier": "second", "channels": 2,
                 "ranges": [
                     {"prefix": "+492287770", "route": {"trunk": "hq"}},
-                    {"prefix": "+4922877701", "route": {"seat": "desk.one"}, "channels": 1},
+                    {"prefix": "+4922877720", "route": {"seat": "desk.one"}, "channels": 1},
                     {"prefix": "+492287771", "route": {"trunk": "hq"}, "status": "pending"},
                 ],
             },
