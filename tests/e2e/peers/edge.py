@@ -6,9 +6,11 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -47,12 +49,19 @@ class Edge:
         self.tls_port = self.port + 1
         self.admin_port = take_port()
         self.config = folder / "edge.toml"
+        # Sockets lie in the data folder, and the path of a Unix socket may have only some 100 characters.
+        self.data = Path(tempfile.mkdtemp(prefix="edge-"))
         self._database_url = database_url
         self._process: PeerProcess | None = None
         self._starts = 0
         folder.mkdir(parents=True, exist_ok=True)
-        values = {**_settings(self, certificate), **(settings or {})}
-        self.config.write_text("".join(f"{key} = {_toml(value)}\n" for key, value in values.items()))
+        self._values = _settings(self, certificate)
+        self.set(**(settings or {}))
+
+    def set(self, **settings: object) -> None:
+        """Write these settings over those it has; they hold from the next start."""
+        self._values |= settings
+        self.config.write_text("".join(f"{key} = {_toml(value)}\n" for key, value in self._values.items()))
 
     # -- its life ----------------------------------------------------------------------------------------------------
 
@@ -94,14 +103,15 @@ class Edge:
             process.stop()
 
     def discard(self) -> None:
-        """End whatever still runs of it, its database too, however it is."""
+        """End whatever still runs of it, its database too, however it is, and remove its data."""
         self.kill()
-        pid = self.folder / "data/database/postmaster.pid"
+        pid = self.data / "database/postmaster.pid"
         if pid.exists():
             process = int(pid.read_text().split()[0])
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGINT)
             poll(lambda: not pid.exists(), "the embedded database has ended")
+        shutil.rmtree(self.data, ignore_errors=True)
 
     def restart(self) -> None:
         self.stop()
@@ -234,7 +244,7 @@ def _settings(edge: Edge, certificate: Certificate | None) -> dict[str, object]:
     listeners = [f"udp:{edge.address}:{edge.port}", f"tcp:{edge.address}:{edge.port}"]
     values: dict[str, object] = {
         "edge_name": f"edge-{edge.port}",
-        "data_dir": str(edge.folder / "data"),
+        "data_dir": str(edge.data),
         "listeners": listeners,
         "admin_port": edge.admin_port,
         "media_address": edge.address,

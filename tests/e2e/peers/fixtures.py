@@ -45,7 +45,7 @@ def keep(item: pytest.Item | pytest.Collector) -> None:
 def artifacts(request: pytest.FixtureRequest) -> Iterator[Path]:
     """A folder of the requesting test or module under tests/_artifacts, removed unless something failed in it."""
     name = re.sub(r"[^A-Za-z0-9_.-]+", "_", request.node.nodeid.removeprefix("tests/")).strip("_")
-    path = ARTIFACTS / name
+    path = ARTIFACTS / (name or "session")
     shutil.rmtree(path, ignore_errors=True)
     path.mkdir(parents=True)
     try:

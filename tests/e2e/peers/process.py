@@ -106,8 +106,9 @@ class PeerProcess:
 
     def _read(self) -> None:
         assert self.process.stdout is not None
-        for raw in self.process.stdout:
-            self.output.add(raw.decode("utf-8", "replace").rstrip("\r\n"))
+        with self.process.stdout as lines:
+            for raw in lines:
+                self.output.add(raw.decode("utf-8", "replace").rstrip("\r\n"))
         self.output.close()
 
     def wait_for(self, pattern: str, timeout: float = 10.0, after: int = 0) -> re.Match[str]:
@@ -149,8 +150,6 @@ class PeerProcess:
         if self.process.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
                 self.process.stdin.close()
-        if self.process.stdout is not None:
-            self.process.stdout.close()
         self.output.close()
         return status
 
