@@ -55,7 +55,7 @@ OWN, CHOSEN, SITE = "+4922838650", "+4922838651", "+4922838600"
 EXTERNAL, CALLER = "+4922129191999", "+4915112345678"
 ABROAD, ABROAD_TOO = "+436601234567", "+436607654321"
 UK_OWN, UK_23, UK_14, UK_SITE = "+442079460001", "+442088198786", "+442070000014", "+442079460000"
-LENT, LENT_TO_SEAT = "+4930777700", "+4930777701"
+LENT, LENT_TO_SEAT, LENT_TO_PHONE = "+4930777700", "+4930777701", "+4930777702"
 HOME_NUMBERS = (OWN, CHOSEN, SITE)
 
 
@@ -158,7 +158,7 @@ class PlanWorld:
         self.ports = {name: take_port() for name in CARRIERS}
         self._batches = 0
 
-    def start(self, phones: Sequence[str] = ("a.mueller", "j.smith")) -> None:
+    def start(self, phones: Sequence[str] = ("a.mueller", "j.smith", "d.lent")) -> None:
         for name in CARRIERS:
             self.stations[name] = Station("uas_answer", self.folder / name, ADDRESSES[name], self.ports[name])
         self.edge.start()
@@ -331,12 +331,12 @@ class PlanWorld:
 
     def stop_database(self) -> None:
         """The database is gone, as after a crash."""
-        pid = self.edge.folder / "data/database/postmaster.pid"
+        pid = self.edge.data / "database/postmaster.pid"
         os.kill(int(pid.read_text().split()[0]), signal.SIGINT)
         poll(lambda: not pid.exists(), "the database has ended")
 
     def _socket_folder(self) -> str:
-        return (self.edge.folder / "data/database/postmaster.pid").read_text().splitlines()[4]
+        return (self.edge.data / "database/postmaster.pid").read_text().splitlines()[4]
 
     def record(self, call_id: str) -> dict[str, object]:
         """The call record of a SIP Call-ID, once it is written."""
@@ -426,6 +426,7 @@ def document(world: PlanWorld) -> dict[str, object]:
             seat("desk.away", extension="206"),
             seat("desk.shy", extension="207", reject_anonymous=True),
             seat("c.lent", extension="208", primary_number=LENT_TO_SEAT),
+            seat("d.lent", extension="209", primary_number=LENT_TO_PHONE),
             seat("j.smith", "K2001", name="John Smith", extension="201", primary_number=UK_OWN),
             seat("a.jones", "K2001", name="Alice Jones", extension="231", primary_number=UK_23),
         ],
@@ -469,5 +470,6 @@ def document(world: PlanWorld) -> dict[str, object]:
             number("+4930777118", {"forward": "+4930777107"}),
             number(LENT, {"trunk": "hq"}, "K3001", served_account="K1001"),
             number(LENT_TO_SEAT, {"seat": "c.lent"}, "K3001", served_account="K1001"),
+            number(LENT_TO_PHONE, {"seat": "d.lent"}, "K3001", served_account="K1001"),
         ],
     }  # fmt: skip
