@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 import sys
 import time
@@ -210,6 +211,7 @@ class FaxEngine:
         self._task: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
         self._jobs: set[FaxJob] = set()
+        self._logs: set[asyncio.Task[None]] = set()
         self._last_lines: deque[str] = deque(maxlen=5)
         self._log = structlog.get_logger("media.fax")
 
@@ -244,6 +246,8 @@ class FaxEngine:
         task, self._task = self._task, None
         if task is not None:
             await task
+        if self._logs:
+            await asyncio.wait(self._logs, timeout=_STOP_TIMEOUT)
 
     async def receive(self, meta: FaxMeta, ident: str = "") -> FaxJob:
         """Begin to receive; the folder is on the disk and the sockets are bound when this returns. Raises FaxError."""
@@ -298,6 +302,9 @@ class FaxEngine:
         try:
             await job.ready()
         except FaxError:
+            job.hang_up()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(job.result(), _STOP_TIMEOUT)
             folder.remove()
             raise
         return job
@@ -370,6 +377,8 @@ class FaxEngine:
         loop = asyncio.get_running_loop()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
+        # Not a pipe of asyncio's: it would wait for the faxes too, which hold it open when the nursery has died.
+        log, its_log = os.pipe()
         try:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -380,18 +389,22 @@ class FaxEngine:
                 pass_fds=[theirs.fileno()],
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.PIPE,
+                stderr=its_log,
                 start_new_session=True,
             )
         except OSError as error:
             ours.close()
+            os.close(log)
             return str(error)
         finally:
             theirs.close()
+            os.close(its_log)
         self._process = process
         ready = loop.create_future()
         loop.add_reader(ours.fileno(), self._heard, ours, ready)
-        reading = asyncio.create_task(self._read_log(process), name="fax nursery log")
+        reading = asyncio.create_task(self._read_log(log), name="fax nursery log")
+        self._logs.add(reading)
+        reading.add_done_callback(self._logs.discard)
         stopping = asyncio.create_task(self._stop.wait())
         ending = asyncio.create_task(process.wait())
         try:
@@ -409,11 +422,6 @@ class FaxEngine:
             ours.close()
             await self._end(process)
             ending.cancel()
-            # Faxes that outlive a dead nursery hold its log open; they are heard until they end.
-            if process.returncode == 0:
-                await reading
-            else:
-                reading.add_done_callback(lambda _: None)
             self._process = None
         code = process.returncode
         return f"signal {-code}" if code is not None and code < 0 else f"exit status {code}"
@@ -442,14 +450,19 @@ class FaxEngine:
         else:
             asyncio.get_running_loop().remove_reader(control.fileno())
 
-    async def _read_log(self, process: asyncio.subprocess.Process) -> None:
-        assert process.stderr is not None
+    async def _read_log(self, descriptor: int) -> None:
+        """What a nursery and its faxes write, until the last of them has ended."""
+        reader = asyncio.StreamReader()
+        loop = asyncio.get_running_loop()
+        pipe = os.fdopen(descriptor, "rb", buffering=0)
+        transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
         while True:
             try:
-                raw = await process.stderr.readline()
+                raw = await reader.readline()
             except ValueError:
                 continue
             if not raw:
+                transport.close()
                 return
             line = raw.decode("utf-8", "replace").rstrip()
             self._last_lines.append(line)

@@ -124,8 +124,11 @@ class Folder:
                 raise SpoolError(f"{self.path / name}: {error}") from None
 
     def page_names(self) -> list[str]:
-        """File names of the stored pages, in order."""
-        names = (entry.name for entry in os.scandir(self.path))
+        """File names of the stored pages, in order. Raises SpoolError."""
+        try:
+            names = os.listdir(self.path)
+        except OSError as error:
+            raise SpoolError(f"{self.path}: {error.strerror}") from None
         return sorted(name for name in names if name.startswith("page-") and name.endswith(".tif"))
 
     def forget_pages(self) -> None:

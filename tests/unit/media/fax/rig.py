@@ -60,7 +60,7 @@ def received(folder: Folder) -> list[Image.Image]:
 
 @dataclass
 class Line:
-    """What happens to packets: lost, doubled or held back until the next tick, each with a probability, from one seed."""
+    """What happens to packets: lost, doubled or held back until the next tick, each by chance, from one seed."""
 
     loss: float = 0.0
     double: float = 0.0
@@ -165,7 +165,8 @@ class Call:
 
 def _packer(sender: Sender, way: list[bytes]) -> Callable[[bytes, int], None]:
     def send(ifp: bytes, times: int) -> None:
-        assert len(packet := sender.pack(ifp)) <= 400
+        packet = sender.pack(ifp)
+        assert len(packet) <= 400
         way.extend([packet] * times)
 
     return send
