@@ -203,7 +203,8 @@ class Target:
 
 class ChannelClaim(NamedTuple):
     """A channel that the call needs: level `number`, `trunk`, `account` or `carrier`; direction `in`, `out` or
-    `total`; `key` names the row; `units` of `limit` (None: counted, never refused)."""
+    `total`; `key` names the row; `units` of `limit` (None: counted, never refused). Direction `cps` is not held: a
+    call begins, at most `limit` in any second."""
 
     level: str
     key: str

@@ -55,7 +55,10 @@ def _both(level: str, key: str, direction: str, limit: int | None, total: int | 
 
 def carrier_out(carrier: Carrier) -> tuple[ChannelClaim, ...]:
     """What a call out over a carrier takes of it."""
-    return _both("carrier", carrier.name, "out", carrier.max_calls_out, carrier.max_calls)
+    claims = _both("carrier", carrier.name, "out", carrier.max_calls_out, carrier.max_calls)
+    if carrier.max_cps is None:
+        return claims
+    return *claims, ChannelClaim("carrier", carrier.name, "cps", carrier.max_cps)
 
 
 def carrier_in(carrier: Carrier) -> tuple[ChannelClaim, ...]:

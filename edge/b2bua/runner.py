@@ -39,7 +39,8 @@ from edge.b2bua.engine import Engine
 from edge.b2bua.events import CallEvent, LegId
 from edge.b2bua.leg import Leg
 from edge.b2bua.outgoing import sent
-from edge.b2bua.targets import Unreachable, prepare
+from edge.b2bua.refused import note_refusal
+from edge.b2bua.targets import prepare
 from edge.b2bua.uac_leg import UacLeg
 from edge.b2bua.uas_leg import UasLeg
 from edge.cdr.record import Attempt, CallRecord, MediaFigures, finished_fields
@@ -69,6 +70,7 @@ class CallRunner:
         "_legs_made",
         "_mailbox",
         "_reason",
+        "_refusal",
         "_target_claim",
         "_tasks",
         "_timers",
@@ -123,6 +125,8 @@ class CallRunner:
         self._target_claim: str | None = None
         self._finish: do.Finish | None = None
         self._reason: Reason | None = None
+        self._refusal: Refusal | None = None
+        """Why the target that was to be tried last was not, by our own doing; None once INVITEs are out."""
 
     # -- life -------------------------------------------------------------------------------------------------------
 
@@ -144,7 +148,7 @@ class CallRunner:
             if reached is None:
                 plan.trace.add("L1", f"channels: {channels(plan.claims)}")
                 break
-            plan.trace.add("L2", f"{reached.level} {reached.key}: {reached.used} of {reached.limit} channels in use")
+            plan.trace.add("L2", str(reached))
             following = next_route(
                 plan, Outcome.LIMIT, self.attempt, self._engine.snapshot(), self._engine.clock.utcnow()
             )
@@ -170,7 +174,7 @@ class CallRunner:
         refuse(
             Refusal(
                 reached.reason,
-                f"{reached.level} {reached.key}: {reached.used} of {reached.limit} channels are in use",
+                str(reached),
                 status=status,
                 level=reached.level,
                 limit=reached.limit,
@@ -315,12 +319,15 @@ class CallRunner:
             holder = f"{self.id}/{action.index}"
             reached = await engine.channels.admit(holder, target.claims)
             if reached is not None:
-                self.plan.trace.add(
-                    "L2", f"{reached.level} {reached.key}: {reached.used} of {reached.limit} channels in use"
-                )
+                self.plan.trace.add("L2", str(reached))
                 log.info("target.limited", call=self.id, target=target.name, level=reached.level, limit=reached.limit)
-                self._attempts.append(Attempt(target.kind.value, target.name, engine.clock.utcnow(), 503, 34))
-                self.post("a", ev.TargetUnreachable(action.index, 503, 34, limited=True))
+                # towards a customer "busy" would speak of the called person (domain rule 5.9)
+                status = 503 if self.plan.direction is Direction.OUTBOUND else None
+                self._not_tried(
+                    action,
+                    target,
+                    Refusal(reached.reason, str(reached), status, reached.level, reached.limit, reached.used),
+                )
                 return
             self._target_claim = holder
             if self.over:
@@ -328,15 +335,13 @@ class CallRunner:
                 return
         emergency = self.plan.direction is Direction.EMERGENCY
         prepared = await prepare(engine, target, self.a.request, action.sdp, anyway=emergency)
-        if isinstance(prepared, Unreachable):
+        if isinstance(prepared, Refusal):
             log.info(
                 "target.unreachable", call=self.id, kind=target.kind.value, target=target.name, detail=prepared.detail
             )
-            self._attempts.append(
-                Attempt(target.kind.value, target.name, engine.clock.utcnow(), prepared.status, prepared.q850)
-            )
-            self.post("a", ev.TargetUnreachable(action.index, prepared.status, prepared.q850))
+            self._not_tried(action, target, prepared)
             return
+        self._refusal = None
         legs: list[tuple[UacLeg, bytes | None, int | None]] = []
         for branch in prepared.branches:
             self._legs_made += 1
@@ -366,6 +371,14 @@ class CallRunner:
         for leg, sdp, session_expires in legs:
             leg.call(sdp, session_expires)
         self._drain()
+
+    def _not_tried(self, action: do.StartTarget, target: Target, why: Refusal) -> None:
+        """There is no way to the target, or no channel free."""
+        default, q850 = REFUSALS[why.reason.value]
+        status = why.status or default
+        self._refusal = why
+        self._attempts.append(Attempt(target.kind.value, target.name, self._engine.clock.utcnow(), status, q850))
+        self.post("a", ev.TargetUnreachable(action.index, status, q850, limited=why.level is not None))
 
     def _give_back_target(self) -> None:
         """The channels of a target that is no longer tried."""
@@ -414,6 +427,8 @@ class CallRunner:
             reached = await self._engine.channels.admit(self.id, claims)
             if reached is not None:
                 self._reason = reached.reason
+                plan.trace.add("L2", str(reached))
+                self.plan = replace(self.plan, trace=plan.trace)
                 self.post("a", ev.Rerouted(0))
                 return
             if self.over:
@@ -493,9 +508,13 @@ class CallRunner:
             )
         except UnusableSdp as error:
             log.info("media.unusable", call=self.id, leg=action.leg, detail=error.detail)
+            if action.purpose == "offer":
+                self._refusal = Refusal(Reason.MEDIA_NOT_ACCEPTABLE, error.detail, error.status)
             self.post("a", ev.RelayFailed(action.purpose, action.leg, error.status, error.detail))
         except RelayError as error:
             log.warning("relay.failed", call=self.id, detail=str(error))
+            if action.purpose == "offer":
+                self._refusal = Refusal(Reason.UNAVAILABLE, f"the media relay: {error}")
             self.post("a", ev.RelayFailed(action.purpose, action.leg, 503, str(error)))
         else:
             self.post("a", ev.Relayed(action.purpose, action.leg, sdp))
@@ -534,8 +553,17 @@ class CallRunner:
     async def _close(self) -> None:
         finish = self._finish
         assert finish is not None
+        engine, why = self._engine, self._refusal
+        if why is not None and finish.outcome not in ("answered", "cancelled"):
+            self._reason = self._reason or why.reason
+            if not self._legs_made and isinstance(self.a, UasLeg):
+                # nobody was called: that is a refusal of ours, whatever it looks like from outside
+                finish = replace(finish, outcome="refused", released_by="edge")
+                why = replace(why, account=self.plan.account, number=self.plan.called)
+                note_refusal(engine, why, self.attempt, self.id, finish.status, self.a.flow, None)
+                engine.records.put(self._record(finish, await self.media.delete()))
+                return
         record = self._record(finish, await self.media.delete())
-        engine = self._engine
         engine.records.put(record)
         started = record.ringing_at or record.answered_at
         engine.metrics.call_finished(

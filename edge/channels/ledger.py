@@ -37,6 +37,10 @@ class LimitReached(NamedTuple):
         """The refusal that this is."""
         return _REASONS[self.level]
 
+    def __str__(self) -> str:
+        what = "calls began within this second" if self.direction == STARTS else "channels are in use"
+        return f"{self.level} {self.key}: {self.used} of {self.limit} {what}"
+
 
 class Ledger:
     """Who holds how many channels of what. A claim is taken whole or not at all; a release gives back what is held.
@@ -85,35 +89,12 @@ class Ledger:
         if held is None:
             return ()
         for row, units in held.items():
-            self._give_back(row, units)
+            left = self._used[row] - units
+            if left:
+                self._used[row] = left
+            else:
+                del self._used[row]
         return held.keys()
-
-    def give_back(self, call_id: str, claims: tuple[ChannelClaim, ...]) -> Iterable[Row]:
-        """Give back what a call took by `claims` and goes on without; the rows that changed."""
-        held = self._held.get(call_id)
-        if held is None:
-            return ()
-        changed = []
-        for claim in claims:
-            row = claim[:3]
-            units = min(claim.units, held.get(row, 0))
-            if not units:
-                continue
-            changed.append(row)
-            self._give_back(row, units)
-            held[row] -= units
-            if not held[row]:
-                del held[row]
-        if not held:
-            del self._held[call_id]
-        return changed
-
-    def _give_back(self, row: Row, units: int) -> None:
-        left = self._used[row] - units
-        if left:
-            self._used[row] = left
-        else:
-            del self._used[row]
 
     def _in_use(self, row: Row, now: float) -> int:
         if row[2] != STARTS:

@@ -23,7 +23,3 @@ class LocalChannels:
     def release(self, call_id: str) -> None:
         """Give back all that this call took."""
         self.ledger.release(call_id)
-
-    def give_back(self, call_id: str, claims: tuple[ChannelClaim, ...]) -> None:
-        """Give back what this call took by `claims` and goes on without."""
-        self.ledger.give_back(call_id, claims)

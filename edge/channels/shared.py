@@ -24,6 +24,7 @@ TELL_AFTER = 0.05
 HEARTBEAT = 3.0
 """Seconds without a call after which this edge speaks all the same."""
 _SECOND_LOOK = 0.01
+_PATIENCE = WAIT / 2 - _SECOND_LOOK
 _FIRST_PAUSE, _LAST_PAUSE = 0.05, 2.0
 _STOP_SECONDS = 2.0
 
@@ -63,9 +64,12 @@ class SharedChannels:
         self._too_late = False
         self._wake: asyncio.Future[None] | None = None
         self._tell_timer: asyncio.TimerHandle | None = None
+        self._tell_at = 0.0
         self._tell_now = False
         self._loop: asyncio.AbstractEventLoop
-        self._late_timer: asyncio.TimerHandle
+        self._late_at: float | None = None
+        """When the answer of the statement under way is late; None: none is under way."""
+        self._watch: asyncio.TimerHandle | None = None
         self._first_try: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
@@ -98,10 +102,6 @@ class SharedChannels:
                 ask.released = True
         self._note(call_id, self._ledger.release(call_id))
 
-    def give_back(self, call_id: str, claims: tuple[ChannelClaim, ...]) -> None:
-        """Give back what this call took by `claims` and goes on without (a carrier that was tried in vain)."""
-        self._note(call_id, self._ledger.give_back(call_id, claims))
-
     def used(self, level: str, key: str, direction: str) -> int:
         """Channels of one row in use by calls of this edge."""
         return self._ledger.used(level, key, direction)
@@ -125,13 +125,21 @@ class SharedChannels:
         """The shared counts have to hear what the call holds of `rows` now."""
         if not self._telling:
             return
+        if not self._changed:
+            self._tell_at = self._loop.time() + TELL_AFTER
         for row in rows:
             self._changed[call_id, row] = None
-        if self._changed and self._tell_timer is None:
-            self._tell_timer = self._loop.call_later(TELL_AFTER, self._tell)
+        if self._tell_timer is None and self._changed:
+            self._tell_timer = self._loop.call_at(self._tell_at, self._tell)
 
     def _tell(self) -> None:
         self._tell_timer = None
+        if not self._changed:
+            return
+        if self._loop.time() < self._tell_at:
+            # a call took along what this timer was for
+            self._tell_timer = self._loop.call_at(self._tell_at, self._tell)
+            return
         self._tell_now = True
         self._wake_up()
 
@@ -183,6 +191,9 @@ class SharedChannels:
         finally:
             self._count_alone("this edge stops")
             self._tried()
+            for timer in (self._tell_timer, self._watch):
+                if timer is not None:
+                    timer.cancel()
 
     def _tried(self) -> None:
         if self._first_try is not None and not self._first_try.done():
@@ -260,9 +271,6 @@ class SharedChannels:
         leases = [(call_id, *row, holds(call_id, row)) for call_id, row in self._changed]
         self._changed.clear()
         self._tell_now = False
-        if self._tell_timer is not None:
-            self._tell_timer.cancel()
-            self._tell_timer = None
         claims: list[Claim] = []
         rows: dict[Row, int] = {}
         under_way = self._under_way = []
@@ -275,11 +283,13 @@ class SharedChannels:
                 row = claim[:3]
                 number = rows.setdefault(row, len(rows) + 1)
                 claims.append((len(under_way), number, ask.call_id, *row, claim.units, claim.limit))
-        self._late_timer = self._loop.call_later(WAIT / 2 - _SECOND_LOOK, self._is_late, session)
+        self._late_at = self._loop.time() + _PATIENCE
+        if self._watch is None:
+            self._watch = self._loop.call_at(self._late_at, self._look)
         try:
             verdicts = await session.exchange(self._epoch, leases, claims)
         finally:
-            self._late_timer.cancel()
+            self._late_at = None
         if verdicts is None:
             self._fall_back()
             return False
@@ -288,13 +298,24 @@ class SharedChannels:
             self._settle(ask, verdict)
         return True
 
-    def _is_late(self, session: Session) -> None:
-        # after a pause of ours timers run before sockets are read: the answer may lie there
-        self._late_timer = self._loop.call_later(_SECOND_LOOK, self._is_too_late, session)
+    def _look(self) -> None:
+        """Is the answer late? One timer watches over many statements: most answer within a millisecond."""
+        self._watch = None
+        if self._late_at is None or self._session is None:
+            return
+        if self._loop.time() < self._late_at:
+            self._watch = self._loop.call_at(self._late_at, self._look)
+        else:
+            # after a pause of ours timers run before sockets are read: the answer may lie there
+            self._watch = self._loop.call_later(_SECOND_LOOK, self._look_again, self._session, self._late_at)
 
-    def _is_too_late(self, session: Session) -> None:
-        self._too_late = True
-        session.abort()
+    def _look_again(self, session: Session, late_at: float) -> None:
+        self._watch = None
+        if self._late_at == late_at:
+            self._too_late = True
+            session.abort()
+        elif self._late_at is not None:
+            self._watch = self._loop.call_at(self._late_at, self._look)
 
     def _settle(self, ask: _Ask, verdict: Verdict) -> None:
         if verdict.against:

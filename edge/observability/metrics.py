@@ -43,6 +43,8 @@ class Live:
     """By carrier name: may calls be sent to it (registered, or static and not found dead)?"""
     channels: Mapping[str, int] = field(default_factory=dict)
     """Channels in use, by level (number, trunk, account, carrier)."""
+    channels_shared: bool = True
+    """Channels are counted together with other edges."""
     transactions: Mapping[str, int] = field(default_factory=dict)
     """SIP transactions by kind (client-invite, client-other, server-invite, server-other)."""
     relay_up: bool = False
@@ -216,6 +218,7 @@ class _LiveCollector(Collector):
             ("relay_up", "1 if the media relay answers", live.relay_up),
             ("relay_sessions", "Media relay sessions that hold ports", live.relay_sessions),
             ("database_up", "1 if the database answers", live.database_up),
+            ("channels_shared", "1 if channels are counted together with other edges", live.channels_shared),
             ("snapshot_version", "Version of the provisioning in use", live.snapshot_version),
             ("snapshot_age_seconds", "Since the provisioning was last known to be current", live.snapshot_age),
             ("spool_records", "Records that wait for the database", live.spool_records),

@@ -49,16 +49,21 @@ def test_release_twice_gives_back_once() -> None:
     assert ledger.used(*NUMBER[:3]) == ledger.used(*ACCOUNT[:3]) == 1
 
 
-def test_a_target_tried_in_vain_gives_back_its_own() -> None:
-    """The call goes on holding what it took itself; nothing is given back that it does not hold."""
+def test_a_call_takes_more_as_it_goes_on() -> None:
+    """What a next route needs on top is held with the rest, and given back with it."""
     ledger = Ledger()
     ledger.admit("a", (ACCOUNT,), 0)
     ledger.admit("a", (ACCOUNT, *TRUNK), 0)
-    ledger.give_back("a", (ACCOUNT, *TRUNK))
-    ledger.give_back("a", TRUNK)
-    assert ledger.used(*ACCOUNT[:3]) == 1 and ledger.used(*TRUNK[0][:3]) == 0
+    assert ledger.used(*ACCOUNT[:3]) == 2
+    assert set(ledger.leases()) == {("a", *ACCOUNT[:3], 2), *(("a", *claim[:3], 1) for claim in TRUNK)}
     ledger.release("a")
     assert ledger.calls == 0 and ledger.used(*ACCOUNT[:3]) == 0
+
+
+def test_a_limit_speaks_in_words() -> None:
+    """A support agent reads what is full."""
+    assert str(LimitReached(*NUMBER[:3], 2, 2)) == "number +4922838697: 2 of 2 channels are in use"
+    assert str(LimitReached(*CPS[:3], 5, 5)) == "carrier telekom: 5 of 5 calls began within this second"
 
 
 def test_a_lower_limit_drops_no_call() -> None:

@@ -78,6 +78,14 @@ def test_outbound_from_a_seat() -> None:
     assert decided.targets[0].claims == CARRIER_OUT
 
 
+def test_calls_per_second_of_the_carrier() -> None:
+    """A carrier with `max_cps` lets only so many calls begin in a second: asked last, for calls out alone."""
+    world = Snapshot(with_row("carriers", "telekom", max_cps=20))
+    target = plan(dial("+4930123456", SEAT_DE, world)).targets[0]
+    assert target.claims == (*CARRIER_OUT, ChannelClaim("carrier", "telekom", "cps", 20))
+    assert inbound(world=world).claims == (NUMBER, ACCOUNT, *CARRIER_IN)
+
+
 def test_outbound_from_a_pbx() -> None:
     """Trunk out and total, account 1, and the carrier that is tried."""
     decided = plan(pbx_dials("+4930123456"))
