@@ -13,6 +13,7 @@ from datetime import timedelta
 from importlib.metadata import version
 from ipaddress import ip_address, ip_network
 from typing import Literal
+from uuid import uuid4
 
 import asyncpg
 from asyncpg import Record
@@ -37,7 +38,9 @@ from edge.carriers.runner import Carriers
 from edge.cdr.spool import Spool, SpoolInUse
 from edge.cdr.tables import PostgresRecords
 from edge.cdr.writer import PurgeJob, RecordWriter
-from edge.channels.local import LocalChannels
+from edge.channels.postgres import PostgresCounts
+from edge.channels.shared import SharedChannels
+from edge.channels.upkeep import Upkeep
 from edge.inbound.admission import Admission
 from edge.inbound.dispatch import Dispatch
 from edge.inbound.identity import Identify
@@ -176,7 +179,10 @@ class Edge:
             store=CarrierStatesTable(acquire, settings.edge_name),
             internal_error=self.metrics.internal_error,
         )
-        self.channels = LocalChannels()
+        instance = uuid4()
+        self.channels = SharedChannels(PostgresCounts(url, settings.edge_name, instance), clock.now)
+        await self.channels.start()
+        stack.push_async_callback(self.channels.stop)
 
         self.engine = Engine(
             name=settings.edge_name,
@@ -237,6 +243,8 @@ class Edge:
         stack.callback(watch.stop)
 
         self.views = Views(self)
+        upkeep = Upkeep(acquire, settings.edge_name, instance, self.views.live_calls, clock.now)
+        self._run(upkeep.run(), upkeep.stop)
         self.metrics.attach(self.views.live, self._dropped_lines)
         self.admin = AdminHttp(self.views, settings.admin_host, settings.admin_port)
         await self.admin.start()

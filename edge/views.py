@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
@@ -12,6 +12,7 @@ from dialplan.explain import Question
 from dialplan.model import Target, TargetKind
 from edge.admin.views import CallView, CarrierView, Records, RegistrationView
 from edge.cdr.record import to_json
+from edge.channels.upkeep import LiveCall
 from edge.explain import answer
 from edge.observability import ladder
 from edge.observability.metrics import Live
@@ -52,6 +53,26 @@ class Views:
             )
             for call in self._edge.calls.live()
         ]
+
+    def live_calls(self) -> Iterator[LiveCall]:
+        """The same for the table `live_calls`, which portals read."""
+        for call in self._edge.calls.live():
+            plan, source = call.plan, call.attempt.source
+            target = plan.targets[0] if plan.targets else None
+            yield LiveCall(
+                id=call.id,
+                state=call.state,
+                started_at=call.started_at,
+                answered_at=self._edge.engine.wall(call.answered_at),
+                direction=plan.direction.value,
+                source_kind=source.kind.value,
+                source_name=source.name,
+                account=plan.account,
+                caller=None if plan.caller.anonymous else plan.caller.presented,
+                called=plan.called,
+                target_kind=target.kind.value if target is not None else None,
+                target_name=target.name if target is not None else None,
+            )
 
     def registrations(self) -> Sequence[RegistrationView]:
         """Contacts of seats and trunks."""
@@ -176,7 +197,7 @@ class Views:
             calls=Counter(call.plan.direction.value for call in edge.calls.live()),
             registrations=edge.registrar.counts(),
             carriers=edge.carriers.up(),
-            channels=edge.channels.ledger.by_level(),
+            channels=edge.channels.by_level(),
             relay_up=edge.relay.ready,
             relay_sessions=edge.relay.sessions,
             database_up=edge.store.connected,
