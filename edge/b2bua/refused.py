@@ -23,10 +23,10 @@ def note_refusal(
     call_id: str,
     status: int,
     flow: Flow,
-    sip_call_id: str,
+    sip_call_id: str | None,
 ) -> None:
     """The call `call_id` that came over `flow` is refused with `status`. Without an `attempt` the sender is a stranger:
-    that is counted, not recorded."""
+    that is counted, not recorded. `sip_call_id` None: somebody else writes the call's record."""
     engine.metrics.refused(refusal.reason.value)
     withheld = attempt is not None and (attempt.caller.from_anonymous or bool(_WITHHELD & attempt.caller.privacy))
     tell = log.warning if refusal.reason in _SECURITY else log.info
@@ -70,6 +70,8 @@ def note_refusal(
             source_ip=flow.remote.host,
         )
     )
+    if sip_call_id is None:
+        return
     engine.records.put(
         CallRecord(
             id=call_id,

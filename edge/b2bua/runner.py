@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING, Protocol, TypeGuard
 
 from dialplan.engine import forward, next_route
 from dialplan.explain import channels
@@ -40,7 +40,7 @@ from edge.b2bua.events import CallEvent, LegId
 from edge.b2bua.leg import Leg
 from edge.b2bua.outgoing import sent
 from edge.b2bua.refused import note_refusal
-from edge.b2bua.targets import prepare
+from edge.b2bua.targets import Prepared, prepare
 from edge.b2bua.uac_leg import UacLeg
 from edge.b2bua.uas_leg import UasLeg
 from edge.cdr.record import Attempt, CallRecord, MediaFigures, finished_fields
@@ -56,6 +56,18 @@ if TYPE_CHECKING:
 log = get_logger("call")
 
 
+class AnsweredHere(Protocol):
+    """What in the edge answered a call, in place of a leg towards somebody."""
+
+    def heard(self, leg: LegId, event: CallEvent) -> None:
+        """Something happened on the caller's leg; what it does not deal with itself it posts to the call."""
+        ...
+
+    def ended(self, detail: str) -> None:
+        """The call is over."""
+        ...
+
+
 class CallRunner:
     """A call from its admission to its record."""
 
@@ -66,6 +78,7 @@ class CallRunner:
         "_draining_mailbox",
         "_engine",
         "_finish",
+        "_here",
         "_leg_target",
         "_legs_made",
         "_mailbox",
@@ -124,6 +137,7 @@ class CallRunner:
         self._winner_sip: str | None = None
         self._target_claim: str | None = None
         self._finish: do.Finish | None = None
+        self._here: AnsweredHere | None = None
         self._reason: Reason | None = None
         self._refusal: Refusal | None = None
         """Why the target that was to be tried last was not, by our own doing; None once INVITEs are out."""
@@ -334,7 +348,13 @@ class CallRunner:
                 self._give_back_target()
                 return
         emergency = self.plan.direction is Direction.EMERGENCY
-        prepared = await prepare(engine, target, self.a.request, action.sdp, anyway=emergency)
+        if target.kind is TargetKind.FAX:
+            refused = await engine.calls.on_fax(self, target)
+            if refused is None:
+                return
+            prepared: Prepared | Refusal = refused
+        else:
+            prepared = await prepare(engine, target, self.a.request, action.sdp, anyway=emergency)
         if isinstance(prepared, Refusal):
             log.info(
                 "target.unreachable", call=self.id, kind=target.kind.value, target=target.name, detail=prepared.detail
@@ -371,6 +391,20 @@ class CallRunner:
         for leg, sdp, session_expires in legs:
             leg.call(sdp, session_expires)
         self._drain()
+
+    def answer_here(self, owner: AnsweredHere, sdp: bytes) -> None:
+        """The edge itself is the called party: it answers the caller with `sdp`, and hears the caller's leg first."""
+        target = self.plan.targets[self._call.target]
+        self._attempts.append(Attempt(target.kind.value, target.name, self._engine.clock.utcnow(), 200))
+        self._refusal = None
+        self._here = owner
+        self.media.passive = True
+        self._task(self._give_back_media())
+        self.a.listen(owner.heard)
+        self._run(self._call.answer_here(sdp, self._engine.driver.now()))
+
+    async def _give_back_media(self) -> None:
+        await self.media.delete()
 
     def _not_tried(self, action: do.StartTarget, target: Target, why: Refusal) -> None:
         """There is no way to the target, or no channel free."""
@@ -548,6 +582,8 @@ class CallRunner:
         self._engine.calls.finished(self, self._engine.driver.now())
         if self.transfer is not None:
             self.transfer.home_ended(action.q850)
+        if self._here is not None:
+            self._here.ended(action.detail)
         self._task(self._close())
 
     async def _close(self) -> None:

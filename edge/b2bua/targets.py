@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dialplan.model import Target, TargetKind
+from dialplan.model import Reason, Refusal, Target, TargetKind
 from edge.b2bua.engine import Engine
 from edge.b2bua.invite import build_invite
 from edge.b2bua.leg import Authorize
@@ -44,42 +44,34 @@ class Prepared:
     failover_on: frozenset[int] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Unreachable:
-    """There is no way to the target; `detail` is for the operator."""
-
-    status: int
-    q850: int
-    detail: str
-
-
 async def prepare(
     engine: Engine, target: Target, a_invite: Request, sdp: bytes | None, *, anyway: bool = False
-) -> Prepared | Unreachable:
-    """All INVITEs for `target`, each with its flow; `sdp` is the offer as the relay wrote it. Never fails.
+) -> Prepared | Refusal:
+    """All INVITEs for `target`, each with its flow; `sdp` is the offer as the relay wrote it. Never fails: a refusal
+    says why there is no way to the target.
 
     `anyway`: a carrier is tried even where it counts as down."""
     if target.kind is TargetKind.CARRIER:
         return await _carrier(engine, target, a_invite, sdp, anyway)
     if target.kind in (TargetKind.SEAT, TargetKind.TRUNK):
         return await _registered(engine, target, a_invite, sdp)
-    return Unreachable(488, 88, f"{target.kind.value} {target.name} takes no calls on this edge")
+    return Refusal(Reason.MEDIA_NOT_ACCEPTABLE, f"{target.kind.value} {target.name} takes no calls on this edge")
 
 
-async def _registered(engine: Engine, target: Target, a_invite: Request, sdp: bytes | None) -> Prepared | Unreachable:
+async def _registered(engine: Engine, target: Target, a_invite: Request, sdp: bytes | None) -> Prepared | Refusal:
     snapshot = engine.snapshot()
     if target.kind is TargetKind.SEAT:
         username, is_trunk = target.name, False
     else:
         trunk = snapshot.trunks.get((target.account, target.name))
         if trunk is None:
-            return Unreachable(480, 20, "the trunk is not provisioned any more")
+            return Refusal(Reason.NOT_REGISTERED, "the trunk is not provisioned any more")
         if trunk.mode == "static":
             return await _static_trunk(engine, target, trunk.sources, a_invite, sdp)
         username, is_trunk = trunk.username or "", True
     bindings = engine.registrar.contacts("trunk" if is_trunk else "seat", username, engine.driver.now())
     if not bindings:
-        return Unreachable(480, 20, "not registered")
+        return Refusal(Reason.NOT_REGISTERED, "not registered")
     branches: list[BranchPlan] = []
     detail = "no contact can be reached"
     for binding in bindings:
@@ -100,7 +92,7 @@ async def _registered(engine: Engine, target: Target, a_invite: Request, sdp: by
                 SEAT_SESSION_EXPIRES,
             )
         )
-    return Prepared(tuple(branches)) if branches else Unreachable(480, 20, detail)
+    return Prepared(tuple(branches)) if branches else Refusal(Reason.NOT_REGISTERED, detail)
 
 
 def _way_to(binding: Binding) -> Uri:
@@ -109,15 +101,15 @@ def _way_to(binding: Binding) -> Uri:
 
 async def _static_trunk(
     engine: Engine, target: Target, sources: tuple[str, ...], a_invite: Request, sdp: bytes | None
-) -> Prepared | Unreachable:
+) -> Prepared | Refusal:
     host = next((s for s in sources if "/" not in s), None)
     if host is None:
-        return Unreachable(480, 20, "the static trunk has no source that is one address")
+        return Refusal(Reason.NOT_REGISTERED, "the static trunk has no source that is one address")
     uri = Uri("sip", encode_user(target.user), host)
     try:
         flow = await engine.reach(uri)
     except (ResolveError, ConnectError) as error:
-        return Unreachable(480, 27, str(error))
+        return Refusal(Reason.NOT_REGISTERED, str(error))
     call = to_customer(target, target.name, engine.domain, str(uri))
     invite = build_invite(a_invite, call.uri, call.from_, call.to, [], call.identity)
     return Prepared((BranchPlan(target.name, flow, invite, call.contact_user, sdp, SEAT_SESSION_EXPIRES),))
@@ -125,21 +117,21 @@ async def _static_trunk(
 
 async def _carrier(
     engine: Engine, target: Target, a_invite: Request, sdp: bytes | None, anyway: bool
-) -> Prepared | Unreachable:
+) -> Prepared | Refusal:
     carrier = engine.snapshot().carriers.get(target.name)
     if carrier is None:
-        return Unreachable(503, 34, "the carrier is not provisioned any more")
+        return Refusal(Reason.NO_CARRIER, "the carrier is not provisioned any more")
     try:
         way = await engine.carriers.way(carrier.name, anyway=anyway)
     except (ResolveError, ConnectError) as error:
-        return Unreachable(503, 34, str(error))
+        return Refusal(Reason.NO_CARRIER, str(error))
     if sdp is not None:
         try:
             description = parse(sdp)
             limit_codecs(description, carrier.codecs)
             sdp = description.to_bytes()
         except UnusableSdp as error:
-            return Unreachable(error.status, 88, error.detail)
+            return Refusal(Reason.MEDIA_NOT_ACCEPTABLE, error.detail, error.status)
     call = to_carrier(carrier, target)
     invite = build_invite(a_invite, call.uri, call.from_, call.to, way.routes, call.identity)
     engine.carriers.preauthorize(carrier.name, invite)
