@@ -138,6 +138,14 @@ class Call:
         self._targets = targets
         self._no_answer_after = no_answer_after
 
+    def answer_here(self, sdp: bytes, now: float) -> list[CallAction]:
+        """The edge itself is the called party and answers with `sdp`: from now on there is the caller's leg only."""
+        if self.phase is not Phase.ROUTING:
+            return []
+        self.phase = Phase.UP
+        self.answered_at = now
+        return [do.Accept(sdp), do.StartTimer("longest", self._timers.longest)]
+
     def on_event(self, event: CallEvent, now: float) -> list[CallAction]:
         """What `event` leads to. Total: an event that means nothing now leads to nothing."""
         return _ON[type(event)](self, event, now)
@@ -496,6 +504,11 @@ class Call:
         if self.other(event.leg) is None:
             return [do.RefuseTransfer(event.leg, 491)]
         return [do.Transfer(event.leg, event.to)]
+
+    @property
+    def target(self) -> int:
+        """Which of the targets is being tried, or answered."""
+        return self._target
 
     @property
     def settled(self) -> bool:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
+from dialplan.model import Reason, Refusal, Target
 from edge.b2bua.events import LegId
 from edge.b2bua.leg import Leg
 from edge.b2bua.refer import ReferTo, Replaces
@@ -29,6 +30,8 @@ class Calls:
         """Called whenever the last live call has ended."""
         self.on_refer: Callable[[CallRunner, LegId, ReferTo], None] = _refuse
         """Called for a REFER on a leg of a call that is up."""
+        self.on_fax: Callable[[CallRunner, Target], Awaitable[Refusal | None]] = _no_fax
+        """Called where a call comes to a fax box: answers it, or says why not."""
 
     def add(self, runner: CallRunner) -> None:
         """A call begins."""
@@ -85,3 +88,7 @@ class Calls:
 
 def _refuse(call: CallRunner, leg_id: LegId, to: ReferTo) -> None:
     call.legs[leg_id].refuse_refer(403)
+
+
+async def _no_fax(call: CallRunner, box: Target) -> Refusal | None:
+    return Refusal(Reason.UNAVAILABLE, "this edge takes no faxes")
