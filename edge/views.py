@@ -198,6 +198,7 @@ class Views:
             registrations=edge.registrar.counts(),
             carriers=edge.carriers.up(),
             channels=edge.channels.by_level(),
+            channels_shared=edge.channels.shared,
             relay_up=edge.relay.ready,
             relay_sessions=edge.relay.sessions,
             database_up=edge.store.connected,

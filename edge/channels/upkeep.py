@@ -137,10 +137,18 @@ class Upkeep:
                 # not what we have shown: this edge was given up meanwhile, or an answer was lost
                 await connection.execute("DELETE FROM sip_edge.live_calls WHERE instance = $1", self._instance)
                 shown = {}
-            new = [call for call in live.values() if shown.get(call.id) != call]
+            new = [call for call in live.values() if not _shows(shown.get(call.id), call)]
             if new:
                 await connection.execute(_SHOW, self._instance, self._name, *zip(*new, strict=True))
             gone = [call_id for call_id in shown if call_id not in live]
             if gone:
                 await connection.execute("DELETE FROM sip_edge.live_calls WHERE id = ANY ($1)", gone)
         self._shown = live
+
+
+def _shows(shown: LiveCall | None, call: LiveCall) -> bool:
+    """True where the table need not change. The wall-clock time of an answer is worked out anew each time, to within
+    microseconds: that it was answered is what counts."""
+    if shown is None or (shown.answered_at is None) != (call.answered_at is None):
+        return False
+    return shown._replace(answered_at=None) == call._replace(answered_at=None)

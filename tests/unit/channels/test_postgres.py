@@ -415,6 +415,12 @@ async def test_live_calls_are_shown(url: str, db: Connection[Record]) -> None:
         calls = [live("c2", "answered", NOON + timedelta(seconds=3)), live("c3")]
         await upkeep.once()
         assert await shown() == [("c2", "answered"), ("c3", "ringing")]
+        version = await db.fetchval("SELECT array_agg(xmin::text) FROM sip_edge.live_calls")
+        calls = [live("c2", "answered", NOON + timedelta(seconds=3, microseconds=2)), live("c3")]
+        await upkeep.once()
+        assert await db.fetchval("SELECT array_agg(xmin::text) FROM sip_edge.live_calls") == version, (
+            "written for nothing"
+        )
         await db.execute("DELETE FROM sip_edge.live_calls")
         await upkeep.once()
         assert await shown() == [("c2", "answered"), ("c3", "ringing")]
