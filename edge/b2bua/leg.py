@@ -6,6 +6,7 @@ A leg translates between SIP and the call's events. It owns one dialog with one 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 from edge.b2bua import events as ev
 from edge.b2bua.events import CallEvent, LegId
@@ -41,6 +42,33 @@ Authorize = Callable[[Request, Response], Request | None]
 class Leg:
     """One dialog of a call, after and while it is set up. Subclasses do the setting up."""
 
+    __slots__ = (
+        "_acks",
+        "_answer",
+        "_answer_offers",
+        "_authorize",
+        "_customer",
+        "_emit",
+        "_incoming",
+        "_local_sdp",
+        "_outgoing",
+        "_peer_allows",
+        "_referred",
+        "_referring",
+        "_remote_sdp",
+        "_session_timer",
+        "_timers",
+        "_unacknowledged",
+        "call_id",
+        "contact",
+        "dialog",
+        "flow",
+        "gone",
+        "id",
+        "local_tag",
+        "port",
+    )
+
     def __init__(
         self,
         leg_id: LegId,
@@ -71,7 +99,7 @@ class Leg:
         self._peer_allows: frozenset[str] = frozenset()
         self._incoming: tuple[TransactionId, Request] | None = None
         self._outgoing: Request | None = None
-        self._acks: dict[int, Request] = {}
+        self._acks: dict[int, bytes | None] = {}
         self._unacknowledged: int | None = None
         self._session_timer: Timer | None = None
         self._customer = customer
@@ -279,24 +307,26 @@ class Leg:
         return self.dialog.remote_tag if self.dialog is not None else None
 
     def send_ack(self, cseq: int, sdp: bytes | None) -> None:
-        """Make, keep and send the ACK for the INVITE with this CSeq."""
+        """Make and send the ACK for the INVITE with this CSeq, and remember what it takes to make it again."""
+        if sdp is not None:
+            self._local_sdp = sdp
+        self._acks = {cseq: sdp}
+        self._make_ack(cseq, sdp)
+
+    def _make_ack(self, cseq: int, sdp: bytes | None) -> None:
         assert self.dialog is not None
         request = self.dialog.request("ACK", cseq=cseq)
         if sdp is not None:
             request.headers.add("Content-Type", SDP)
             request.body = sdp
-            self._local_sdp = sdp
-        self._acks = {cseq: request}
         self.port.ack(request, self.flow)
 
     def resend_ack(self, cseq: int) -> bool:
         """The 2xx came again: so does its ACK. False where it was not sent yet."""
-        request = self._acks.get(cseq)
-        if request is not None:
-            again = Request(request.method, request.uri, request.headers.copy(), request.body)
-            again.headers.remove("via")
-            self.port.ack(again, self.flow)
-        return request is not None
+        if cseq not in self._acks:
+            return False
+        self._make_ack(cseq, self._acks[cseq])
+        return True
 
     # -- shared -----------------------------------------------------------------------------------------------------
 
@@ -340,7 +370,7 @@ class Leg:
             except RemoteProtocolError:
                 pass  # the old target stays: a broken Contact must not end a call
         if allow := message.headers.get_all("allow"):
-            self._peer_allows = frozenset(t.strip().upper() for v in allow for t in v.split(","))
+            self._peer_allows = _methods(", ".join(allow))
 
     def _ended(self, event: ev.Released) -> None:
         """The dialog is over and the peer knows."""
@@ -485,6 +515,11 @@ class _Modification:
 
     def on_no_response(self, tx: TransactionId) -> None:
         self._refused(408)
+
+
+@lru_cache(maxsize=256)
+def _methods(allow: str) -> frozenset[str]:
+    return frozenset(method.strip().upper() for method in allow.split(","))
 
 
 def sdp_of(message: Request | Response) -> bytes | None:

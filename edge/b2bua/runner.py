@@ -180,6 +180,7 @@ class CallRunner:
     ) -> None:
         self.a.forget()
         self._finish = do.Finish("refused", "edge", 486)
+        self._let_go()
         self._engine.calls.finished(self, self._engine.driver.now())
         # towards a customer "busy" would speak of the called person (domain rule 5.9)
         status = 503 if plan.direction is Direction.OUTBOUND else None
@@ -294,6 +295,8 @@ class CallRunner:
             self._collapse()
         finally:
             self._draining_mailbox = False
+        if self._finish is not None:
+            self._let_go()
 
     def _run(self, actions: list[CallAction]) -> None:
         for action in actions:
@@ -586,6 +589,12 @@ class CallRunner:
             self._here.ended(action.detail)
         self._task(self._close())
 
+    def _let_go(self) -> None:
+        """Legs outlive the call, to acknowledge a repeated 2xx: those that have nothing more to say forget it."""
+        for leg in self.legs.values():
+            if leg.gone:
+                leg.listen(_nobody)
+
     async def _close(self) -> None:
         finish = self._finish
         assert finish is not None
@@ -670,6 +679,10 @@ def _demands_status(following: Refusal | None) -> TypeGuard[Refusal]:
     """Whether the next route is to refuse with a status of its own (rule R4); any other refusal of a next route leaves
     the caller with what happened first."""
     return following is not None and following.reason is Reason.REJECTED_BY_ROUTE
+
+
+def _nobody(leg: LegId, event: CallEvent) -> None:
+    """Hears a leg of a call that is over."""
 
 
 def _names(plan: RoutePlan) -> list[str]:

@@ -15,6 +15,7 @@ from edge.sip.dialog.dialog import Dialog
 from edge.sip.dialog.session_timer import MIN_SE, agree_as_uac
 from edge.sip.errors import RemoteProtocolError
 from edge.sip.flow import Flow
+from edge.sip.headers import Headers
 from edge.sip.message import Request, Response
 from edge.sip.timers import TimerConfig
 from edge.sip.transaction.key import TransactionId
@@ -25,6 +26,8 @@ ANSWERED_ELSEWHERE = 'SIP;cause=200;text="Call completed elsewhere"'
 
 class UacLeg(Leg):
     """Calls one peer. A 401, 407 or 422 is answered in place: for the call it is still the same branch."""
+
+    __slots__ = ("_cancelled", "_challenges", "_cseq", "_final", "_tx", "invite")
 
     def __init__(
         self,
@@ -130,6 +133,7 @@ class UacLeg(Leg):
             self._fail(502, 111)
             return
         self._final = True
+        self.invite = _dialog_part(self.invite)
         self._unacknowledged = self.invite.cseq.number
         self._refresh_target(response)
         sdp = sdp_of(response)
@@ -179,6 +183,15 @@ def _preference(contact: NameAddr) -> float:
         return float(contact.params.get("q") or 1)
     except ValueError:
         return 0.0
+
+
+def _dialog_part(invite: Request) -> Request:
+    """What a dialog is made of, should another answer come: a call is long, and the rest need not be kept."""
+    kept = [field for field in invite.headers.raw() if field[0] in _DIALOG_FIELDS]
+    return Request(invite.method, invite.uri, Headers.of_raw(kept))
+
+
+_DIALOG_FIELDS = frozenset(("from", "to", "call-id", "cseq"))
 
 
 class _Ignore:

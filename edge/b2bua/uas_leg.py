@@ -28,6 +28,8 @@ class UasLeg(Leg):
     Raises RemoteProtocolError(400) where the INVITE has no usable Contact or Record-Route.
     """
 
+    __slots__ = ("_tx", "offer", "request")
+
     def __init__(
         self,
         leg_id: LegId,
@@ -71,6 +73,8 @@ class UasLeg(Leg):
         self._answer_offers = self.offer is None
         tx, self._tx = self._tx, None
         self._answer = FinalAnswer(self.port, tx, response, self._timers, self._no_ack)
+        # a call is long, and of its INVITE nothing but the start line is asked for any more
+        self.request = Request(self.request.method, self.request.uri)
         self._run_session_timer(timer)
 
     def reject(self, status: int, q850: int | None = None, headers: tuple[tuple[str, str], ...] = ()) -> None:

@@ -207,6 +207,7 @@ class RtpIoSession:
 
     def _send_delete(self) -> asyncio.Future[list[str]]:
         self._gone = self._gone or "the media of this call were released"
+        self._on_media_timeout = _nobody
         self._relay.release(self)
         nothing: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
         nothing.set_result([])
@@ -234,6 +235,10 @@ class RtpIoSession:
         if not self._gone:
             self._gone = reason
             asyncio.get_running_loop().call_soon(self._on_media_timeout)
+
+
+def _nobody() -> None:
+    """Hears of a session that was deleted, which keeps its call alive no longer."""
 
 
 def _number(index: int, media: Media) -> int:

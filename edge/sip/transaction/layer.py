@@ -291,11 +291,11 @@ class TransactionLayer:
             Action.START_D: limit(Input.TIMER_D, c.d, 0.0, last=True),
             Action.START_F: limit(Input.TIMER_F, c.transaction, c.transaction),
             Action.START_H: limit(Input.TIMER_H, c.transaction, c.transaction, last=True),
-            Action.START_I: limit(Input.TIMER_I, c.t4, 0.0, last=True),
+            Action.START_I: limit(Input.TIMER_I, c.t4, 0.0, last=True, resends=False),
             Action.START_J: limit(Input.TIMER_J, c.transaction, 0.0, last=True),
-            Action.START_K: limit(Input.TIMER_K, c.t4, 0.0, last=True),
-            Action.START_L: limit(Input.TIMER_L, c.transaction, c.transaction, last=True),
-            Action.START_M: limit(Input.TIMER_M, c.transaction, c.transaction, last=True),
+            Action.START_K: limit(Input.TIMER_K, c.t4, 0.0, last=True, resends=False),
+            Action.START_L: limit(Input.TIMER_L, c.transaction, c.transaction, last=True, resends=False),
+            Action.START_M: limit(Input.TIMER_M, c.transaction, c.transaction, last=True, resends=False),
             Action.START_GIVE_UP: limit(Input.TIMER_GIVE_UP, c.transaction, c.transaction),
         }
 
@@ -310,13 +310,18 @@ class TransactionLayer:
 
         return run
 
-    def _limiter(self, name: Input, unreliable: float, reliable: float, last: bool = False) -> _Run:
-        """Starts the timer that ends a state; after a `last` one nothing more is made from the request."""
+    def _limiter(
+        self, name: Input, unreliable: float, reliable: float, *, last: bool = False, resends: bool = True
+    ) -> _Run:
+        """Starts the timer that ends a state. After a `last` one nothing more is made from the request; in a state that
+        never `resends` the bytes sent last are not kept."""
         timers = self._timers
 
         def run(tx: Transaction, message: Message | None, now: float) -> None:
             if last:
                 tx.request = None
+            if not resends:
+                tx.data = None
             seconds = unreliable if tx.flow.transport == "udp" else reliable
             if seconds:
                 tx.limit = timers.start(now + seconds, tx, name)
