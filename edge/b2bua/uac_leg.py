@@ -159,7 +159,10 @@ class UacLeg(Leg):
     def _retry(self, response: Response) -> bool:
         """Send the INVITE again as the peer wants it; False where it cannot be done."""
         if response.status == 422:
-            asked = response.integer("min-se")
+            try:
+                asked = response.integer("min-se")
+            except RemoteProtocolError:
+                return False
             if asked is None or self._challenges >= 3:
                 return False
             again = Request("INVITE", self.invite.uri, self.invite.headers.copy(), self.invite.body)

@@ -31,13 +31,13 @@ class SessionTimer:
 
 def too_brief(request: Request) -> bool:
     """True where 422 with Min-SE is owed: the asked interval is below ours and the peer knows timers (section 9)."""
-    asked = request.integer("session-expires")
+    asked = _interval(request)
     return asked is not None and asked < MIN_SE and "timer" in request.headers.tokens("supported")
 
 
 def agree_as_uas(request: Request) -> tuple[SessionTimer | None, list[tuple[str, str]]]:
     """The timer for a request that we answer with 2xx, and the header fields that say it (section 9)."""
-    asked = request.integer("session-expires")
+    asked = _interval(request)
     if asked is None:
         return None, []
     interval = max(asked, MIN_SE)
@@ -52,14 +52,19 @@ def agree_as_uas(request: Request) -> tuple[SessionTimer | None, list[tuple[str,
 
 def agree_as_uac(response: Response) -> SessionTimer | None:
     """The timer that a 2xx to our request agrees to (section 7.2); None where the peer wants none."""
-    try:
-        interval = response.integer("session-expires")
-    except RemoteProtocolError:
-        return None
+    interval = _interval(response)
     if interval is None:
         return None
     refresher = _refresher(response.headers.get("session-expires") or "")
     return SessionTimer(max(interval, MIN_SE), refresher != "uas")
+
+
+def _interval(message: Request | Response) -> int | None:
+    """Session-Expires in seconds; one that cannot be read is as good as none, since calls go on without a timer."""
+    try:
+        return message.integer("session-expires")
+    except RemoteProtocolError:
+        return None
 
 
 def _refresher(value: str) -> str | None:

@@ -259,6 +259,21 @@ def test_unanswerable_challenge_is_a_failure() -> None:
     assert b.events == [ev.Rejected("b1", 407, None)]
 
 
+def test_unreadable_interval_is_none() -> None:
+    """A Session-Expires that is no number costs nobody the call: it goes on without a timer; 422 with such a Min-SE is
+    a refusal as any other."""
+    a = A("Supported: timer\nSession-Expires: soon")
+    a.leg.accept(SDP_B)
+    assert a.port.responses[-1][1].status == 200
+    assert "session-expires" not in a.port.responses[-1][1].headers
+    a.leg.on_ack(request(IN_DIALOG.format(method="ACK", cseq=10)))
+    a.receive("UPDATE", 11)
+    assert a.port.statuses()[-1] == 200
+    b = B()
+    b.hear(422, Min_SE="long")
+    assert [type(event) for event in b.events] == [ev.Rejected]
+
+
 def test_422_raises_the_interval() -> None:
     """RFC 4028 7.3: Min-SE of a 422 is taken and the INVITE sent again."""
     b = B()
