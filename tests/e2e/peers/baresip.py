@@ -142,6 +142,10 @@ class Baresip:
         self.command("resume")
         self.events.wait_for(r"CALL_REMOTE_SDP .*param=answer", 10, after)
 
+    def transfer(self, target: str) -> None:
+        """Blind transfer (REFER) of the call."""
+        self.command("transfer", self.account.uri(target))
+
     def send_dtmf(self, digits: str) -> None:
         for digit in digits:
             self.command("sndcode", digit)

@@ -163,6 +163,10 @@ class Linphone:
         self._say("resume")
         self._process.wait_for(r"to LinphoneCallStreamsRunning$", 10, after)
 
+    def transfer(self, target: str) -> None:
+        """Blind transfer (REFER) of the call."""
+        self._say(f"transfer {self.account.uri(target)}")
+
     def send_dtmf(self, digits: str) -> None:
         for digit in digits:
             self._say(digit)
