@@ -181,6 +181,18 @@ class Settings(BaseSettings):
     """Open connections from one source."""
     max_message_bytes: Annotated[int, Field(ge=4096, le=1_048_576)] = 65535
 
+    smtp_host: Host | None = None
+    """The mail server that takes received faxes; None: they wait in the database."""
+    smtp_port: Port = 587
+    smtp_tls: Literal["starttls", "tls", "none"] = "starttls"
+    """`tls`: from the start (port 465)."""
+    smtp_username: str | None = None
+    smtp_password: SecretStr | None = None
+    smtp_ca_file: Path | None = None
+    """Whom we trust as the mail server; None: the system's."""
+    fax_sender: Annotated[str, Field(pattern=r"^[^@\s<>,;]+@[^@\s<>,;]+$")] = "fax@localhost"
+    """The address that mails with faxes come from."""
+
     call_records_keep_days: Annotated[int, Field(ge=1, le=184)] = 184
     """Call records are deleted after so many days."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -215,6 +227,10 @@ class Settings(BaseSettings):
             faults.append("register_min_expires, register_default_expires, register_max_expires: not in rising order")
         if not self.media_ports[1] - self.media_ports[0] >= 7:
             faults.append("media_ports: a call takes 4 ports and more; write a range such as 30000-39999")
+        if (self.smtp_username is None) != (self.smtp_password is None):
+            faults.append("smtp_username and smtp_password: set both or neither")
+        if self.smtp_password is not None and self.smtp_tls == "none":
+            faults.append("smtp_tls: a password is not sent in clear; set starttls or tls, or leave the password out")
         if not self.digest_algorithms:
             faults.append("digest_algorithms: at least one of SHA-256 and MD5")
         if faults:
@@ -247,7 +263,7 @@ class Settings(BaseSettings):
         return self.secret_key_file if self.secret_key_file is not None else self.data_dir / "secret.key"
 
 
-_PATHS = ("data_dir", "tls_certificate", "tls_key", "tls_ca_file", "relay_socket", "secret_key_file")
+_PATHS = ("data_dir", "tls_certificate", "tls_key", "tls_ca_file", "relay_socket", "secret_key_file", "smtp_ca_file")
 
 
 def load_settings(file: Path | None = None, environment: Mapping[str, str] | None = None) -> Settings:
@@ -282,7 +298,7 @@ def check_settings(settings: Settings, environment: Mapping[str, str] | None = N
         and name.removeprefix(PREFIX).lower() not in Settings.model_fields
         and name not in _COMMAND_VARIABLES
     ]
-    for key in ("tls_certificate", "tls_key", "tls_ca_file", "secret_key_file"):
+    for key in ("tls_certificate", "tls_key", "tls_ca_file", "secret_key_file", "smtp_ca_file"):
         path = cast("Path | None", getattr(settings, key))
         if path is not None and not os.access(path, os.R_OK):
             faults.append(f"{key}: {path} cannot be read; name another file or give this user the right to read it")

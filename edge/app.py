@@ -22,7 +22,7 @@ from asyncpg.pool import PoolAcquireContext
 from config.embedded import EmbeddedPostgres
 from config.errors import ConfigError
 from config.migrations.runner import migrate_up
-from config.secrets import secret_box
+from config.secrets import SecretBox, secret_box
 from config.settings import Listener as ListenerSettings
 from config.settings import Settings
 from config.snapshot import Snapshot
@@ -41,6 +41,8 @@ from edge.cdr.writer import PurgeJob, RecordWriter
 from edge.channels.postgres import PostgresCounts
 from edge.channels.shared import SharedChannels
 from edge.channels.upkeep import Upkeep
+from edge.fax.desk import FaxDesk
+from edge.fax.no_mail import NoMailServer
 from edge.inbound.admission import Admission
 from edge.inbound.dispatch import Dispatch
 from edge.inbound.identity import Identify
@@ -70,6 +72,10 @@ from edge.transport.reach import reach
 from edge.transport.resolver import CaresDns, Resolver
 from edge.transport.tls import TlsFileError, client_context, server_context
 from edge.views import Views
+from media.fax.engine import FaxEngine, FaxOptions
+from media.fax.outbox import Outbox, SmtpServer, SmtpTransport, Transport
+from media.fax.spool import Spool as FaxSpool
+from media.fax.tables import Acquire, FaxTables
 from media.relay.child import RelayChild
 from media.relay.port import RelayError
 from media.relay.process import BadOption, Bind, RelayOptions
@@ -117,7 +123,8 @@ class Edge:
             connection = await asyncpg.connect(url)
             await migrate_up(connection)
             await connection.close()
-        self.store = Store(url, secret_box(settings), settings.realm, settings.data_dir / "snapshot.cache")
+        box = secret_box(settings)
+        self.store = Store(url, box, settings.realm, settings.data_dir / "snapshot.cache")
         await self.store.start()
         stack.push_async_callback(self.store.stop)
 
@@ -209,6 +216,9 @@ class Edge:
             draw=self._random.random,
             internal_error=self._internal_error,
         )
+        self.faxes = self._faxes(acquire, box)
+        self.faxes.start()
+        stack.push_async_callback(self.faxes.stop)
         identifier = Identifier(self.carriers, self.registrar.at)
         authenticator = Authenticator(
             DigestSettings(settings.realm, settings.digest_algorithms),
@@ -232,6 +242,7 @@ class Edge:
             identifier.apply(snapshot)
             self.registrar.apply(snapshot)
             self.carriers.apply(snapshot)
+            self.faxes.apply(snapshot)
             gc.freeze()  # a million rows must not be walked by every full collection
 
         apply(self.snapshot(), self.snapshot())
@@ -276,6 +287,7 @@ class Edge:
     def drain(self) -> int:
         """Take no new calls from now on; how many are up."""
         self.admission.draining = True
+        self.faxes.draining = True
         if not len(self.calls):
             self.calls.on_empty()
         return len(self.calls)
@@ -292,6 +304,15 @@ class Edge:
             return RtpIoRelay(str(settings.relay_socket))
         options = relay_options(settings, str(settings.data_dir / "relay.sock"), parented=True)
         return RtpIoRelay(child=RelayChild(options))
+
+    def _faxes(self, acquire: Acquire, box: SecretBox) -> FaxDesk:
+        settings = self.settings
+        media = _media_address(settings)
+        spool = FaxSpool(settings.data_dir / "fax")
+        engine = FaxEngine(spool, FaxOptions(media, settings.media_ports))
+        tables = FaxTables(acquire)
+        outbox = Outbox(spool, tables, engine, _mail(settings), box, settings.fax_sender, self.clock.utcnow)
+        return FaxDesk(self.engine, engine, outbox, tables, box, media, settings.media_advertised or media)
 
     def _reach(self, resolver: Resolver) -> Callable[[Uri], Awaitable[Flow]]:
         return lambda uri: reach(self.driver, resolver, uri)
@@ -362,15 +383,33 @@ async def serve(settings: Settings) -> None:
 
 def relay_options(settings: Settings, socket_path: str, *, parented: bool) -> RelayOptions:
     """What the relay process is started with."""
-    bind = settings.media_address
-    if ip_address(bind).is_unspecified:
-        bind = own_address(bind)
     return RelayOptions(
         socket=socket_path,
-        bind=(Bind(bind, "main", settings.media_advertised or ""),),
+        bind=(Bind(_media_address(settings), "main", settings.media_advertised or ""),),
         ports=settings.media_ports,
         timeout=int(settings.media_timeout),
         parented=parented,
+    )
+
+
+def _media_address(settings: Settings) -> str:
+    bind = settings.media_address
+    return own_address(bind) if ip_address(bind).is_unspecified else bind
+
+
+def _mail(settings: Settings) -> Transport:
+    if settings.smtp_host is None:
+        return NoMailServer()
+    password = settings.smtp_password
+    return SmtpTransport(
+        SmtpServer(
+            settings.smtp_host,
+            settings.smtp_port,
+            settings.smtp_tls,
+            settings.smtp_username,
+            password.get_secret_value() if password is not None else None,
+            str(settings.smtp_ca_file) if settings.smtp_ca_file is not None else None,
+        )
     )
 
 

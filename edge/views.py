@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from dialplan.explain import Question
 from dialplan.model import Target, TargetKind
-from edge.admin.views import CallView, CarrierView, Records, RegistrationView
+from edge.admin.views import CallView, CarrierView, Faxes, Records, RegistrationView
 from edge.cdr.record import to_json
 from edge.channels.upkeep import LiveCall
 from edge.explain import answer
@@ -33,6 +33,11 @@ class Views:
     def records(self) -> Records:
         """What was written, from the database."""
         return self._edge.records
+
+    @property
+    def faxes(self) -> Faxes:
+        """Faxes, and sending them."""
+        return self._edge.faxes
 
     def calls(self) -> Sequence[CallView]:
         """Calls that are up or being set up, oldest first."""
@@ -205,6 +210,8 @@ class Views:
             snapshot_version=edge.snapshot().version,
             spool_records=edge.writer.waiting,
             trace_bytes=edge.tap.bytes_kept,
+            faxes=edge.faxes.running,
+            fax_mails=edge.faxes.mails,
             draining=edge.admission.draining,
         )
 

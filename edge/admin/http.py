@@ -23,6 +23,7 @@ from edge.admin.views import AdminViews, CallView, CarrierView, RegistrationView
 PCAP_TYPE = "application/vnd.tcpdump.pcap"
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _VIEWS: Final = web.AppKey("views", AdminViews)
+_LARGEST_BODY = 64 << 20
 _OPEN = frozenset({"/metrics", "/healthz", "/readyz"})
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -64,7 +65,7 @@ class AdminHttp:
 
 def application(views: AdminViews) -> web.Application:
     """The routes, for a server or a test."""
-    app = web.Application(middlewares=[_errors, _no_browsers])
+    app = web.Application(middlewares=[_errors, _no_browsers], client_max_size=_LARGEST_BODY)
     app[_VIEWS] = views
     app.add_routes([
         web.get("/metrics", _metrics),
@@ -77,6 +78,10 @@ def application(views: AdminViews) -> web.Application:
         web.get("/trace/{key:.+}", _trace),
         web.get("/why/{key:.+}", _why),
         web.get("/explain", _explain),
+        web.get("/faxes", _faxes),
+        web.post("/faxes", _send_fax),
+        web.get("/faxes/{fax}", _fax),
+        web.post("/faxes/{fax}/resend", _resend_fax),
         web.post("/drain", _drain),
     ])  # fmt: skip
     return app
@@ -198,6 +203,37 @@ async def _explain(request: web.Request) -> web.Response:
     ((kind, source),) = sources
     asked = Question(kind, source, query["to"], query.get("caller", ""), query.get("anonymous") == "1")
     return web.Response(text=request.app[_VIEWS].explain(asked))
+
+
+async def _faxes(request: web.Request) -> web.Response:
+    views, query = request.app[_VIEWS], request.query
+    since = views.utc() - parse_age(query.get("since", "7d"))
+    return _json(await views.faxes.listed(query.get("account"), since, 1000))
+
+
+async def _fax(request: web.Request) -> web.Response:
+    key = request.match_info["fax"]
+    found = await request.app[_VIEWS].faxes.shown(key)
+    return _json(found) if found is not None else _error(404, f"no fax {key!r} is on record")
+
+
+async def _resend_fax(request: web.Request) -> web.Response:
+    key = request.match_info["fax"]
+    if await request.app[_VIEWS].faxes.resend(key):
+        return _json({"fax": key, "mail": "queued"})
+    return _error(404, f"fax {key!r} has no mail that could go again: unknown, sent by us, or its document was removed")
+
+
+async def _send_fax(request: web.Request) -> web.Response:
+    query = request.query
+    if missing := [name for name in ("account", "from", "to") if not query.get(name)]:
+        raise ValueError(f"ask with account, from and to, and a PDF as body; missing: {', '.join(missing)}")
+    resolution = query.get("resolution", "fine")
+    if resolution not in ("standard", "fine", "superfine"):
+        raise ValueError("resolution is standard, fine or superfine")
+    pdf = await request.read()
+    fax = await request.app[_VIEWS].faxes.send(query["account"], query["from"], query["to"], pdf, resolution)
+    return _json({"fax": fax})
 
 
 async def _drain(request: web.Request) -> web.Response:

@@ -81,11 +81,28 @@ class Records(Protocol):
     async def find(self, key: str) -> dict[str, object] | None: ...
 
 
+class Faxes(Protocol):
+    """What is asked of faxes: `edge.fax.desk.FaxDesk`. Methods raise what asyncpg raises."""
+
+    async def listed(self, account: str | None, since: datetime, limit: int) -> list[dict[str, object]]: ...
+
+    async def shown(self, fax: str) -> dict[str, object] | None: ...
+
+    async def resend(self, fax: str) -> bool: ...
+
+    async def send(self, account: str, number: str, to: str, pdf: bytes, resolution: str) -> str:
+        """Begin to send a PDF; the fax's id. Raises ValueError with the reason."""
+        ...
+
+
 class AdminViews(Protocol):
-    """What the composition root gives to the admin HTTP. All but `records` answer at once from memory."""
+    """What the composition root gives to the admin HTTP. All but `records` and `faxes` answer at once from memory."""
 
     @property
     def records(self) -> Records: ...
+
+    @property
+    def faxes(self) -> Faxes: ...
 
     def calls(self) -> Sequence[CallView]: ...
 

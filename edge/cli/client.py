@@ -11,6 +11,7 @@ from urllib.request import OpenerDirector, ProxyHandler, Request, build_opener
 from edge.cli.output import CommandError, Row
 
 _TIMEOUT = 10.0
+_LONG_TIMEOUT = 320.0
 
 
 class EdgeAway(CommandError):
@@ -30,9 +31,10 @@ class EdgeClient:
         value = json.loads(self.get(path, "", **query))
         return [row for row in value if isinstance(row, dict)]
 
-    def row(self, path: str, key: str = "", *, post: bool = False) -> Row:
-        """One object; `key` is the part of the path that a person typed. Raises EdgeAway, CommandError."""
-        value = json.loads(self._ask(path + quote(key, safe=""), post=post))
+    def row(self, path: str, key: str = "", *, post: bool = False, then: str = "") -> Row:
+        """One object; `key` is the part of the path that a person typed, `then` what follows it. Raises EdgeAway,
+        CommandError."""
+        value = json.loads(self._ask(path + quote(key, safe="") + then, post=post))
         if not isinstance(value, dict):
             raise CommandError(f"{self._url} does not speak like a sip-edge")
         return value
@@ -42,12 +44,19 @@ class EdgeClient:
         asked = {k: v for k, v in query.items() if v is not None}
         return self._ask(path + quote(key, safe="") + (f"?{urlencode(asked)}" if asked else ""))
 
-    def _ask(self, path: str, *, post: bool = False) -> bytes:
-        request = Request(self._url + path, method="POST" if post else "GET")
+    def send(self, path: str, body: bytes, **query: str) -> Row:
+        """POST `body`, which the daemon may take its time over; one object. Raises EdgeAway, CommandError."""
+        value = json.loads(self._ask(f"{path}?{urlencode(query)}", post=True, body=body, timeout=_LONG_TIMEOUT))
+        return value if isinstance(value, dict) else {}
+
+    def _ask(self, path: str, *, post: bool = False, body: bytes | None = None, timeout: float = _TIMEOUT) -> bytes:
+        request = Request(self._url + path, body, method="POST" if post else "GET")
+        if body is not None:
+            request.add_header("Content-Type", "application/octet-stream")
         try:
-            with self._opener.open(request, timeout=_TIMEOUT) as answer:
-                body: bytes = answer.read()
-                return body
+            with self._opener.open(request, timeout=timeout) as answer:
+                said: bytes = answer.read()
+                return said
         except HTTPError as e:
             with e:
                 raise CommandError(_said(e)) from None

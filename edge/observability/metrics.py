@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
@@ -56,6 +56,10 @@ class Live:
     spool_records: int = 0
     """Records (finished and refused calls) not yet in the database."""
     trace_bytes: int = 0
+    faxes: int = 0
+    """Faxes under way."""
+    fax_mails: Mapping[str, int] = field(default_factory=dict)
+    """Attempts to mail a fax since the start, by what became of them (delivered, delayed, failed)."""
     draining: bool = False
 
 
@@ -103,6 +107,11 @@ class Metrics:
         self._record_failures = Counter(
             "sip_edge_record_failures", "Failed attempts to keep records", ["where"], registry=reg
         )
+        self._faxes = Counter(
+            "sip_edge_faxes", "Faxes that are over", ["direction", "result", "transport"], registry=reg
+        )
+        self._fax_pages = Counter("sip_edge_fax_pages", "Pages of faxes", ["direction"], registry=reg)
+        self._fax_poor = Counter("sip_edge_faxes_poor", "Faxes with bad or missing lines", ["direction"], registry=reg)
         self._log_drops = Gauge("sip_edge_log_lines_dropped", "Log lines lost since the start", registry=reg)
         ProcessCollector(namespace="sip_edge", registry=reg)
 
@@ -177,6 +186,14 @@ class Metrics:
         """`count` records are in the database; `table`: call_records, refused_calls."""
         self._records.labels(table).inc(count)
 
+    def fax_finished(self, direction: str, result: str, transport: str, pages: int, *, poor: bool) -> None:
+        """A fax is over. `direction`: in, out; `result`: complete, partial, failed; `transport`: t38, g711,
+        t38-refused; `poor`: with bad or missing lines."""
+        self._faxes.labels(direction, result, transport).inc()
+        self._fax_pages.labels(direction).inc(pages)
+        if poor:
+            self._fax_poor.labels(direction).inc()
+
     def records_lost(self, table: str, count: int) -> None:
         """`count` records could not be kept (no room), or were set aside because the database refused them."""
         self._records_lost.labels(table).inc(count)
@@ -214,6 +231,10 @@ class _LiveCollector(Collector):
         yield _family("sip_edge_carrier_up", "1 if calls may be sent to the carrier", "carrier", carriers)
         yield _family("sip_edge_channels_in_use", "Channels in use", "level", live.channels)
         yield _family("sip_edge_transactions", "SIP transactions", "kind", live.transactions)
+        mails = CounterMetricFamily("sip_edge_fax_mails", "Attempts to mail a fax", labels=["result"])
+        for result, count in live.fax_mails.items():
+            mails.add_metric([result], count)
+        yield mails
         for name, text, value in (
             ("relay_up", "1 if the media relay answers", live.relay_up),
             ("relay_sessions", "Media relay sessions that hold ports", live.relay_sessions),
@@ -223,6 +244,7 @@ class _LiveCollector(Collector):
             ("snapshot_age_seconds", "Since the provisioning was last known to be current", live.snapshot_age),
             ("spool_records", "Records that wait for the database", live.spool_records),
             ("trace_bytes", "Messages kept for traces", live.trace_bytes),
+            ("live_faxes", "Faxes under way", live.faxes),
             ("draining", "1 if the edge takes no new calls", live.draining),
         ):
             yield GaugeMetricFamily(f"sip_edge_{name}", text, value=float(value))
