@@ -7,6 +7,7 @@ from dialplan.model import CallAttempt, Reason, Refusal, SourceKind, Trace
 from edge.b2bua.engine import Engine
 from edge.cdr.record import CallRecord, RefusedCall
 from edge.observability.logging import get_logger
+from edge.sip.causes import REFUSALS
 from edge.sip.flow import Flow
 
 log = get_logger("call")
@@ -14,6 +15,14 @@ log = get_logger("call")
 _WITHHELD = frozenset(("id", "user", "header"))
 _SECURITY = frozenset((Reason.NUMBER_OF_OTHER_CARRIER, Reason.CALLER_NOT_ALLOWED))
 """Refusals that somebody should look at (domain rule T1.12)."""
+
+
+def answer_to(refusal: Refusal) -> tuple[int, int]:
+    """The SIP status and Q.850 cause that a refusal is answered with."""
+    status, q850 = REFUSALS[refusal.reason.value]
+    if refusal.level is not None and refusal.status == 503:
+        q850 = 34  # a customer who calls out is told that there is no channel, not that somebody is busy (rule 5.9)
+    return refusal.status or status, q850
 
 
 def note_refusal(
@@ -47,6 +56,7 @@ def note_refusal(
     now = engine.clock.utcnow()
     source = attempt.source
     inbound = source.kind is SourceKind.CARRIER
+    engine.metrics.call_finished("inbound" if inbound else "outbound", "refused", None, None)
     number = attempt.called[0].user if attempt.called else None
     caller = None if withheld else (attempt.caller.asserted or (attempt.caller.from_user,))[0] or None
     account = source.account or refusal.account

@@ -39,7 +39,7 @@ from edge.b2bua.engine import Engine
 from edge.b2bua.events import CallEvent, LegId
 from edge.b2bua.leg import Leg
 from edge.b2bua.outgoing import sent
-from edge.b2bua.refused import note_refusal
+from edge.b2bua.refused import answer_to, note_refusal
 from edge.b2bua.targets import Prepared, prepare
 from edge.b2bua.uac_leg import UacLeg
 from edge.b2bua.uas_leg import UasLeg
@@ -411,8 +411,7 @@ class CallRunner:
 
     def _not_tried(self, action: do.StartTarget, target: Target, why: Refusal) -> None:
         """There is no way to the target, or no channel free."""
-        default, q850 = REFUSALS[why.reason.value]
-        status = why.status or default
+        status, q850 = answer_to(why)
         self._refusal = why
         self._attempts.append(Attempt(target.kind.value, target.name, self._engine.clock.utcnow(), status, q850))
         self.post("a", ev.TargetUnreachable(action.index, status, q850, limited=why.level is not None))

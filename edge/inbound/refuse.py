@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dialplan.model import CallAttempt, Refusal
 from edge.b2bua.engine import Engine
-from edge.b2bua.refused import note_refusal
+from edge.b2bua.refused import answer_to, note_refusal
 from edge.sip.build import response_to
-from edge.sip.causes import REFUSALS, reason_header
+from edge.sip.causes import reason_header
 from edge.sip.flow import Flow
 from edge.sip.message import Request
 from edge.sip.transaction.key import TransactionId
@@ -22,8 +22,7 @@ def refuse(
     call_id: str,
 ) -> None:
     """Refuse an INVITE. Without an `attempt` the sender is a stranger: it is answered and counted, not recorded."""
-    default, q850 = REFUSALS[refusal.reason.value]
-    status = refusal.status or default
+    status, q850 = answer_to(refusal)
     response = response_to(request, status, None, engine.port.ids.token())
     response.headers.add("Reason", reason_header(q850))
     if status == 503:

@@ -131,7 +131,10 @@ class Seens:
     status: int
     """The final response the caller got."""
     caller: Trace
+    """What a carrier or PBX saw that called; empty for phones."""
     stations: Mapping[str, Trace]
+    call: str
+    """The edge's id of the call."""
 
     def at(self, name: str) -> Seen:
         """The only INVITE that this station got."""
@@ -141,10 +144,6 @@ class Seens:
     def reached(self) -> list[str]:
         """The stations that got an INVITE."""
         return [name for name, trace in self.stations.items() if trace.requests("INVITE", "in")]
-
-    @property
-    def call_id(self) -> str:
-        return self.caller.requests("INVITE")[-1].header("Call-ID")
 
 
 class PlanWorld:
@@ -163,6 +162,7 @@ class PlanWorld:
             self.stations[name] = Station("uas_answer", self.folder / name, ADDRESSES[name], self.ports[name])
         self.edge.start()
         self.edge.provision(document(self))
+        self.at_home("pai-from")
         for name in phones:
             account = Account(name, password(name), self.edge.server(), expires=3600)
             self.phones[name] = Pjsua(account, self.folder / name, address=PHONES)
@@ -195,8 +195,7 @@ class PlanWorld:
     def dial(self, phone: str, digits: str, headers: Mapping[str, str] | None = None, talk: float = 0.0) -> Seens:
         """A phone dials, and hangs up as soon as somebody answers."""
         who = self.phones[phone]
-        marks = self.marks()
-        before, mark = len(who.trace), who.mark
+        marks, mark, logged = self.marks(), who.mark, self.edge.mark
         who.dial(f"sip:{quote(digits, safe='+*')}@{self.edge.server()}", headers)
         if who.wait_for(r"^(ESTABLISHED|CLOSED)", 30, mark).group(1) == "ESTABLISHED":
             who.hangup()
@@ -204,7 +203,7 @@ class PlanWorld:
             status = 200
         else:
             status = int(who.wait_closed(after=mark).split()[0])
-        return Seens(status, Trace(who.trace[before:]), self.since(marks))
+        return Seens(status, Trace(), self.since(marks), self.call_since(logged))
 
     def batch(
         self, scenario: str, rows: Sequence[Sequence[str]], *, address: str, port: int = 0, **values: object
@@ -253,13 +252,25 @@ class PlanWorld:
         **values: object,
     ) -> Seens:
         """A carrier calls us, and hangs up as soon as somebody answers; `status` is what it must get."""
-        marks = self.marks()
+        marks, logged = self.marks(), self.edge.mark
         scenario = "uac_basic" if status == 200 else "uac_refused"
         trace = self.batch(
             scenario, [()], address=ADDRESSES[carrier], called=called, caller=caller, status=status,
             headers="\n".join(headers), **{"from_host": "far.example", "from_display": "", **values},
         )  # fmt: skip
-        return Seens(status, trace, self.since(marks))
+        return Seens(status, trace, self.since(marks), self.call_since(logged))
+
+    def call_since(self, logged: int, *names: str) -> str:
+        """The edge's id of the call that it logged first after this mark of its log, with an event of these names."""
+        wanted = names or ("call.offered", "call.refused")
+        found: list[str] = []
+
+        def told() -> bool:
+            found[:] = [str(e["call"]) for e in self.edge.events(after=logged) if e["event"] in wanted]
+            return bool(found)
+
+        poll(told, "the edge has logged the call")
+        return found[0]
 
     def marks(self) -> dict[str, int]:
         """A place in what each station sees."""
@@ -338,16 +349,16 @@ class PlanWorld:
     def _socket_folder(self) -> str:
         return (self.edge.data / "database/postmaster.pid").read_text().splitlines()[4]
 
-    def record(self, call_id: str) -> dict[str, object]:
-        """The call record of a SIP Call-ID, once it is written."""
+    def record(self, call: str) -> dict[str, object]:
+        """The record of a call by the edge's id, once it is written."""
         found: list[dict[str, object]] = []
 
         def written() -> bool:
-            status, body = self.edge.get(f"/why/{quote(call_id, safe='')}")
+            status, body = self.edge.get(f"/why/{call}")
             found[:] = [json.loads(body)] if status == 200 else []
             return bool(found) and found[0]["table"] == "call_records"
 
-        poll(written, f"the record of call {call_id} is written")
+        poll(written, f"the record of call {call} is written")
         return found[0]
 
 

@@ -105,7 +105,7 @@ def test_explained_as_it_leaves(plan: PlanWorld, profile: str) -> None:
     assert f"1. carrier {profile}, " in text
     assert "\n".join(f"       {line}" for line in wanted) in text
     assert "C6   shows the external number +4922129191999" in text
-    done = plan.edge.command("why", seen.call_id)
+    done = plan.edge.command("why", seen.call)
     assert done.returncode == 0, done.stderr
     assert "\n".join(f"      {line}" for line in wanted) in done.stdout
     assert "C6   shows the external number" in done.stdout

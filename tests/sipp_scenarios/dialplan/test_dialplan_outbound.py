@@ -76,7 +76,7 @@ def test_emergencies(plan: PlanWorld, dialled: str) -> None:
     assert (seen.status, seen.reached) == (200, ["uk"])
     bare = next(e for e in ("18000", "999", "112") if dialled.endswith(e))
     assert identity(seen, "uk") == (bare, UK_SITE, "")
-    record = plan.record(seen.call_id)
+    record = plan.record(seen.call)
     assert (record["emergency"], record["called"]) == (True, bare)
 
 
@@ -87,9 +87,7 @@ def test_refused(plan: PlanWorld, dialled: str, status: int) -> None:
     assert (seen.status, seen.reached) == (status, [])
 
 
-@pytest.mark.parametrize(
-    ("dialled", "shown"), [("231", '"John Smith" <sip:201@'), ("*31#231", '"Anonymous" <sip:')]
-)
+@pytest.mark.parametrize(("dialled", "shown"), [("231", '"John Smith" <sip:201@'), ("*31#231", '"Anonymous" <sip:')])
 def test_extension(plan: PlanWorld, dialled: str, shown: str) -> None:
     """E4, R2: an exact extension wins over prefix 23 and stays inside, with extension and name, or withheld."""
     seen = plan.dial("j.smith", dialled)
@@ -111,7 +109,7 @@ def test_pending_prefix_is_no_silent_default(plan: PlanWorld) -> None:
     with plan.changed("numbers", "number", UK_14, status="pending"):
         seen = plan.dial("j.smith", "14442036427900")
     assert (seen.status, seen.reached) == (403, [])
-    assert plan.record(seen.call_id)["reason"] == "cli-not-available"
+    assert plan.record(seen.call)["reason"] == "cli-not-available"
 
 
 def test_barring(plan: PlanWorld) -> None:
@@ -119,7 +117,7 @@ def test_barring(plan: PlanWorld) -> None:
     for digits in ("+12125550123", "0900123456", "11833"):
         seen = plan.dial("a.mueller", digits)
         assert (seen.status, seen.reached) == (403, [])
-        assert plan.record(seen.call_id)["reason"] == "destination-not-allowed"
+        assert plan.record(seen.call)["reason"] == "destination-not-allowed"
     with plan.changed("accounts", "id", "K1001", allowed_destinations=[]):
         assert plan.dial("a.mueller", ABROAD).status == 403
         assert plan.dial("a.mueller", "112").status == 200
@@ -178,17 +176,17 @@ def test_gates_of_external_numbers(
         with plan.changed("accounts", "id", "K1001", clip_fallback="refuse"):
             refused = plan.dial("a.mueller", ABROAD)
         assert (refused.status, refused.reached) == (403, [])
-        assert plan.record(refused.call_id)["reason"] == "cli-not-allowed"
+        assert plan.record(refused.call)["reason"] == "cli-not-allowed"
 
 
 def pbx_calls(plan: PlanWorld, digits: str, caller: str, *headers: str, host: str = "pbx.example") -> Seens:
     """The UK customer's PBX calls with this number in From."""
-    marks = plan.marks()
+    marks, logged = plan.marks(), plan.edge.mark
     trace = plan.batch(
         "uac_basic", [()], address=STATIC_PBX, called=digits, caller=caller, from_host=host, from_display="",
         headers="\n".join(headers),
     )  # fmt: skip
-    return Seens(200, trace, plan.since(marks))
+    return Seens(200, trace, plan.since(marks), plan.call_since(logged))
 
 
 def test_pbx_presents_its_own_numbers_only(plan: PlanWorld) -> None:
@@ -222,9 +220,9 @@ def test_pbx_dials_by_the_same_rules(plan: PlanWorld) -> None:
 def test_borrowed_number_calls_and_is_billed_to_its_owner(plan: PlanWorld) -> None:
     """A2, T6.16, T6.19: billed to the account that has the number; 112 shows the number's own site."""
     seen = plan.dial("d.lent", ABROAD)
-    assert seen.reached == ["second"]
-    assert identity(seen, "second") == (ABROAD, LENT_TO_PHONE, "")
-    record = plan.record(seen.call_id)
+    (carrier,) = seen.reached
+    assert identity(seen, carrier) == (ABROAD, LENT_TO_PHONE, "")
+    record = plan.record(seen.call)
     assert (record["account"], record["billed_account"]) == ("K1001", "K3001")
     assert identity(plan.dial("d.lent", "112"), "second") == ("112", LENT_TO_PHONE, "")
 
