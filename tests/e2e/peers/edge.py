@@ -42,6 +42,7 @@ class Edge:
         certificate: Certificate | None = None,
         database_url: str = "",
         settings: Mapping[str, object] | None = None,
+        media_ports: int = 200,
     ) -> None:
         self.folder = folder
         self.address = address
@@ -55,7 +56,7 @@ class Edge:
         self._process: PeerProcess | None = None
         self._starts = 0
         folder.mkdir(parents=True, exist_ok=True)
-        self._values = _settings(self, certificate)
+        self._values = _settings(self, certificate, media_ports)
         self.set(**(settings or {}))
 
     def set(self, **settings: object) -> None:
@@ -238,9 +239,9 @@ class Edge:
         assert self.metric("sip_edge_internal_errors_total") == 0
 
 
-def _settings(edge: Edge, certificate: Certificate | None) -> dict[str, object]:
+def _settings(edge: Edge, certificate: Certificate | None, media_ports: int) -> dict[str, object]:
     """The settings file of a test's edge: ports of its own, nothing shared with another edge on this machine."""
-    first = take_ports(200)
+    first = take_ports(media_ports)
     listeners = [f"udp:{edge.address}:{edge.port}", f"tcp:{edge.address}:{edge.port}"]
     values: dict[str, object] = {
         "edge_name": f"edge-{edge.port}",
@@ -248,7 +249,7 @@ def _settings(edge: Edge, certificate: Certificate | None) -> dict[str, object]:
         "listeners": listeners,
         "admin_port": edge.admin_port,
         "media_address": edge.address,
-        "media_ports": f"{first}-{first + 199}",
+        "media_ports": f"{first}-{first + media_ports - 1}",
         # baresip 1.0 and SIPp 3.6 give up on a challenge that offers SHA-256, even beside MD5 (test_peers.py).
         "digest_algorithms": ["MD5"],
         # All peers share a few addresses, as a test of floods would.

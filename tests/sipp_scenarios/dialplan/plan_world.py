@@ -151,7 +151,7 @@ class PlanWorld:
 
     def __init__(self, folder: Path, settings: Mapping[str, object] | None = None) -> None:
         self.folder = folder
-        self.edge = Edge(folder / "edge", settings={"register_max_expires": 86400, **(settings or {})})
+        self.edge = Edge(folder / "edge", settings={"register_max_expires": 86400, **(settings or {})}, media_ports=60)
         self.stations: dict[str, Station] = {}
         self.phones: dict[str, Pjsua] = {}
         self.ports = {name: take_port() for name in CARRIERS}
@@ -378,7 +378,7 @@ def _literal(value: object) -> str:
     if isinstance(value, bool | int):
         return str(value)
     if isinstance(value, Iterable) and not isinstance(value, str):
-        return "ARRAY[" + ", ".join(_literal(v) for v in value) + "]::text[]"
+        return "'{" + ",".join(str(v) for v in value) + "}'"
     return "'" + str(value).replace("'", "''") + "'"
 
 
