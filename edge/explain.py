@@ -81,8 +81,8 @@ def _attempt(question: Question, snapshot: Snapshot) -> tuple[CallAttempt, str]:
 
 
 def _unknown(what: str, name: str, known: Iterable[str]) -> str:
-    near = get_close_matches(name, known, 3)
-    return f"there is no {what} {name}" + (f"; did you mean {' or '.join(near)}?" if near else "")
+    near = get_close_matches(name, known, 1)
+    return f"there is no {what} {name}" + (f"; did you mean {near[0]}?" if near else "")
 
 
 def _headers(target: Target, snapshot: Snapshot, domain: str) -> tuple[str, ...]:

@@ -147,3 +147,36 @@ def test_help_with_everything_else_broken(broken: PlanWorld) -> None:
     assert reached[0] == "pai-from" and len(reached) == 2
     phone.hangup()
     phone.wait_closed(after=mark)
+
+
+def test_explain_without_the_edge(broken: PlanWorld) -> None:
+    """`sip-edge explain` reads the embedded database where no daemon answers, for seats, PBXs and carriers."""
+    broken.edge.kill()
+
+    def explained(*words: str) -> str:
+        done = broken.edge.command("explain", *words)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    seat = explained("--from", "j.smith", "--to", "14123442036427900")
+    assert seat.startswith("Seat j.smith of account K2001 dials 14123442036427900.\n")
+    for line in (
+        "  E8   141: call without showing the number",
+        "  E10  prefix 23 chooses the CLI of this call",
+        "       P-Asserted-Identity: <sip:+442088198786@uk.example>",
+        "       Privacy: id",
+    ):
+        assert f"{line}\n" in seat
+    pbx = explained("--trunk", "K1001/hq", "--to", "112", "--caller", "+4930123456", "--anonymous")
+    assert "  E1   112 is an emergency number here\n" in pbx
+    assert "       From: <sip:+4922838600@tel.t-online.de>\n" in pbx and "Privacy" not in pbx
+    inbound = explained("--carrier", "second", "--to", "030777112", "--caller", "015112345678")
+    assert "  D1   p-called-party-id names +4930777112, a number at carrier second\n" in inbound
+    assert "When unreachable\n" in inbound
+    assert "  R3   +4930777112 forwards to +436601234567 (unavailable)\n" in inbound
+    assert ";reason=unavailable;privacy=off\n" in inbound
+    withheld = explained("--carrier", "second", "--to", "+4930777108", "--anonymous")
+    assert "Refused: anonymous-rejected (docs/refusals.md), seat desk.shy refuses withheld callers\n" in withheld
+    wrong = broken.edge.command("explain", "--from", "j.smit", "--to", "1")
+    assert wrong.returncode == 1
+    assert wrong.stderr == "sip-edge: there is no seat j.smit; did you mean j.smith?\n"

@@ -209,6 +209,21 @@ def test_pbx_that_withholds(plan: PlanWorld) -> None:
     assert seen.at("uk").header("From").startswith('"Anonymous"')
 
 
+def test_pbx_that_forwards(plan: PlanWorld) -> None:
+    """C5: who called is shown where the trunk may, and the PBX's number answers for it; else the PBX's number alone."""
+    diversion = f"Diversion: <sip:{UK_14}@pbx>;reason=no-answer"
+    with plan.changed("carriers", "name", "uk", clip_no_screening=True):
+        alone = pbx_calls(plan, "+442036427900", "+4915112345678", diversion)
+        with plan.changed("trunks", "name", "office", clip_no_screening=True):
+            shown = pbx_calls(plan, "+442036427900", "+4915112345678", diversion)
+    assert alone.at("uk").header("From").startswith(f"<sip:{UK_14}@uk.example>")
+    assert "15112345678" not in alone.stations["uk"].received_text()
+    assert shown.at("uk").header("From").startswith("<sip:+4915112345678@uk.example>")
+    for seen in (alone, shown):
+        assert identity(seen, "uk") == ("+442036427900", UK_14, "")
+        assert seen.at("uk").header("Diversion").startswith(f"<sip:{UK_14}@uk.example>")
+
+
 def test_pbx_dials_by_the_same_rules(plan: PlanWorld) -> None:
     """Dialling rules hold for PBXs as for phones: prefix, 141, emergency, +CC112 of a PBX that normalises."""
     assert identity(pbx_calls(plan, "23442036427900", "x"), "uk") == ("+442036427900", UK_23, "")
