@@ -159,7 +159,7 @@ BEGIN
                 ORDER BY instance FOR UPDATE
             ) AS locked
         );
-        PERFORM sip_edge.give_back(old, NULL, NULL);
+        PERFORM sip_edge.give_back(old);
         DELETE FROM sip_edge.live_calls WHERE instance = ANY (old);
         DELETE FROM sip_edge.edges WHERE instance = ANY (old);
     END IF;
