@@ -285,15 +285,15 @@ class Leg:
             request.body = body
             self.port.request(request, self.flow, _Quiet(self, request))
 
-    def release(self, q850: int | None) -> None:
-        """BYE, once."""
+    def release(self, q850: int | None, then: Callable[[], None] | None = None) -> None:
+        """BYE, once; `then` is called when the peer has answered it (or never will)."""
         if self.gone or self.dialog is None:
             return
         self._stop()
         request = self.dialog.request("BYE")
         if q850 is not None:
             request.headers.add("Reason", reason_header(q850))
-        self.port.request(request, self.flow, _Quiet(self, request))
+        self.port.request(request, self.flow, _Quiet(self, request, then))
 
     def ack(self, sdp: bytes | None) -> None:
         """ACK the 2xx that waits for it; `sdp` is the answer where the 2xx had the offer."""
@@ -421,12 +421,13 @@ class Leg:
 class _Quiet:
     """Follows a request whose outcome changes nothing (BYE, INFO), except that a challenge is answered once."""
 
-    __slots__ = ("_leg", "_request", "_retried")
+    __slots__ = ("_leg", "_request", "_retried", "_then")
 
-    def __init__(self, leg: Leg, request: Request) -> None:
+    def __init__(self, leg: Leg, request: Request, then: Callable[[], None] | None = None) -> None:
         self._leg = leg
         self._request = request
         self._retried = False
+        self._then = then
 
     def on_response(self, tx: TransactionId, response: Response) -> None:
         if response.status in (401, 407) and not self._retried:
@@ -435,9 +436,13 @@ class _Quiet:
             if again is not None and self._leg.dialog is not None:
                 self._leg.dialog.local_cseq = max(self._leg.dialog.local_cseq, again.cseq.number)
                 self._leg.port.request(again, self._leg.flow, self)
+                return
+        if response.status >= 200:
+            self.on_no_response(tx)
 
     def on_no_response(self, tx: TransactionId) -> None:
-        pass
+        if self._then is not None:
+            self._then()
 
 
 class _Modification:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from dialplan.model import Source
@@ -40,12 +41,12 @@ class ReplacingLeg(UasLeg):
         else:
             super().refuse_modification(status)
 
-    def release(self, q850: int | None) -> None:
+    def release(self, q850: int | None, then: Callable[[], None] | None = None) -> None:
         """See Leg."""
         if self.takeover is not None:
             self.reject(487, q850)
         else:
-            super().release(q850)
+            super().release(q850, then)
 
 
 def take_over(engine: Engine, new: ReplacingLeg, who: Source, replaces: Replaces, call_id: str) -> None:

@@ -96,7 +96,7 @@ class Reach:
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """Put the target in the transferor's place; answered by Took or Declined."""
+    """Put the target in the transferor's place as soon as he is gone; answered by Took or Declined."""
 
     sdp: bytes
 
@@ -191,22 +191,30 @@ class Transfer:
         if self.stage is not Stage.REACHING:
             return []
         self.stage = Stage.JOINING
-        return [Join(event.sdp)]
+        # the transferor goes first: the relay could take his last packets for the target's
+        return [Notify(200), ReleaseTransferor(True), Join(event.sdp)]
 
     def _missed(self, event: Missed) -> list[TransferAction]:
         if self.stage is not Stage.JOINING:
             return self._fail(event.status, event.q850)
-        # it answered and hung up again before anything was said: the transfer was made, and its conversation is over
-        return [*self._succeed(), DropRemaining(event.q850)]
+        # it answered and hung up again before anything was said
+        self.stage = Stage.OVER
+        return [DropRemaining(event.q850), Over(False, 200)]
 
     def _took(self, event: Took) -> list[TransferAction]:
-        return self._succeed() if self.stage is Stage.JOINING else []
+        if self.stage is not Stage.JOINING:
+            return []
+        self.stage = Stage.OVER
+        return [Over(True, 200)]
 
     def _declined(self, event: Declined) -> list[TransferAction]:
-        return self._fail(event.status, None) if self.stage is Stage.JOINING else []
+        if self.stage is not Stage.JOINING:
+            return []
+        self.stage = Stage.OVER
+        return [LeaveTarget(False, 88), DropRemaining(88), Over(False, event.status)]
 
     def _transferor_left(self, event: TransferorLeft) -> list[TransferAction]:
-        if self._left:
+        if self._left or self.stage is Stage.JOINING:
             return []
         self._left = True
         return [HoldPlace()]
@@ -216,22 +224,17 @@ class Transfer:
         return []
 
     def _home_ended(self, event: HomeEnded) -> list[TransferAction]:
+        joining = self.stage is Stage.JOINING
         self.stage = Stage.OVER
-        return [
-            Notify(487),
-            LeaveTarget(not self._consult_left, event.q850),
-            ReleaseTransferor(False),
-            Over(False, 487),
-        ]
+        if joining:
+            return [LeaveTarget(False, event.q850), Over(False, 487)]
+        consulted = not self._consult_left
+        return [Notify(487), LeaveTarget(consulted, event.q850), ReleaseTransferor(False), Over(False, 487)]
 
     def _fail(self, status: int, q850: int | None) -> list[TransferAction]:
         self.stage = Stage.OVER
         home: TransferAction = DropRemaining(q850) if self._left else GiveBack()
         return [Notify(status), LeaveTarget(not self._consult_left, q850), home, Over(False, status)]
-
-    def _succeed(self) -> list[TransferAction]:
-        self.stage = Stage.OVER
-        return [Notify(200), ReleaseTransferor(True), Over(True, 200)]
 
 
 _ON: dict[type, Callable[..., list[TransferAction]]] = {

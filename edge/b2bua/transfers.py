@@ -78,6 +78,8 @@ class Transferring:
         self._told = b""
         self._answer: bytes | None = None
         self._adjusted = 0
+        self._offered = False
+        self._parting = False
         self._patience = Patience()
         self._attempt = Attempt("transfer", to.user, engine.clock.utcnow(), by=f"{who.kind.value} {who.name}")
 
@@ -232,12 +234,28 @@ class Transferring:
             self._far.make_offer(self._told)
 
     def _join(self, action: t.Join) -> None:
-        def offer() -> None:
-            self._place_near()
-            self._near.make_offer(action.sdp)
-
+        self._place_near()
+        self._near.tell(ev.ModifyRefused(self._leg.id, 480))
         self._patience.renew()
-        self._patience.when_settled(self._home, offer, lambda: self._post(t.Declined(491)))
+        self._answer = action.sdp
+        if not self._parting or not self._patience.again(self._offer_near):
+            self._offer_near()
+
+    def _parted(self) -> None:
+        """The transferor has answered the BYE: no packet of his comes any more."""
+        self._parting = False
+        if self._transfer.stage is t.Stage.JOINING:
+            self._patience.renew()
+            self._offer_near()
+
+    def _offer_near(self) -> None:
+        if self._transfer.stage is not t.Stage.JOINING:
+            return
+        home, answer = self._home, self._answer
+        if answer is None or self._offered:
+            return
+        self._offered = True
+        self._patience.when_settled(home, lambda: self._near.make_offer(answer), lambda: self._post(t.Declined(491)))
 
     def _place_near(self) -> None:
         if self._home.legs[self._leg.id] is self._leg:
@@ -286,13 +304,14 @@ class Transferring:
             Patience().when_settled(call, lambda: call.post(leg_id, offered), lambda: None)
 
     def _release_transferor(self, action: t.ReleaseTransferor) -> None:
-        self._let_go(self._leg)
+        self._parting = not self._leg.gone
+        self._let_go(self._leg, self._parted)
         if action.everywhere and self._consult is not None:
             self._let_go(self._consult)
 
-    def _let_go(self, leg: Leg) -> None:
+    def _let_go(self, leg: Leg, then: Callable[[], None] | None = None) -> None:
         leg.listen(_nobody)
-        leg.release(16)
+        leg.release(16, then)
         self._engine.calls.retire(leg, self._engine.driver.now())
 
     def _over(self, action: t.Over) -> None:

@@ -42,7 +42,7 @@ def test_phone_forwards_to_the_outside(world: World) -> None:
     carrier = world.network_calls("uac_until_bye", SEATS["carol"][1])
     phone.wait()
     carrier.wait()
-    invite = target.wait().one("INVITE")
+    invite = target.wait().requests("INVITE")[0]
     assert ELSEWHERE in invite.request_uri
     assert SEATS["carol"][1] in invite.header("Diversion")
 
@@ -72,13 +72,14 @@ def test_carrier_redirects_nobody(world: World) -> None:
 
 
 def connect(caller: Phone, callee: Phone, extension: str) -> None:
-    """One phone calls another, which answers."""
+    """One phone calls another, which answers, and they begin to talk."""
     mark, other = caller.mark, callee.mark
     caller.dial(extension)
     callee.wait_incoming(after=other)
     callee.answer()
     caller.wait_established(after=mark)
     callee.wait_established(after=other)
+    tones.talk(0.5)
 
 
 def channels(world: World) -> dict[str, float]:
@@ -169,7 +170,7 @@ def test_blind_transfer_to_the_outside(world: World) -> None:
     carol.wait_closed()
     assert channels(world) == {"number": 1, "trunk": 0, "account": 2, "carrier": 2}
     caller.wait()
-    invite = target.wait().one("INVITE")
+    invite = target.wait().requests("INVITE")[0]
     assert ELSEWHERE in invite.request_uri
     assert SEATS["carol"][1] in invite.header("Diversion")
 
@@ -225,7 +226,6 @@ def test_other_phones(world: World, kind: str, part: str) -> None:
     bob = world.phone(kinds["remaining"], "bobby", tone=1010)
     carol = world.phone(kinds["target"], "carol", tone=1750)
     connect(bob, alice, SEATS["alice"][0])
-    tones.talk(0.5)
     alice.transfer(SEATS["carol"][0])
     carol.wait_incoming()
     carol.answer()
@@ -245,6 +245,7 @@ def test_two_inbound_calls_are_joined(world: World) -> None:
     carol.wait_incoming()
     carol.answer()
     carol.wait_established()
+    tones.talk(0.5)
     carol.hold()
     mark = carol.mark
     second = world.network_calls("uac_answers_reinvite", SEATS["carol"][1], talk_ms=2000)
