@@ -90,6 +90,8 @@ class CallRunner:
         "_winner_sip",
         "a",
         "attempt",
+        "consulted",
+        "conversation",
         "id",
         "legs",
         "media",
@@ -114,6 +116,10 @@ class CallRunner:
         self.legs: dict[LegId, Leg | BridgeLeg] = {"a": a}
         self.transfer: Transferring | Takeover | None = None
         """The transfer that replaces one of the legs, as long as it lasts."""
+        self.consulted = False
+        """Whether a transfer of another call is to join this one."""
+        self.conversation = call_id
+        """The same for all calls that transfers have joined."""
         self.taken: dict[LegId, Source] = {}
         """Who took over a leg from whom the call was routed from or to."""
         self.started_at: datetime = engine.clock.utcnow()

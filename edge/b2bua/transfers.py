@@ -45,7 +45,7 @@ class Transfers:
         if not isinstance(leg, Leg) or who is None or not who.account:
             leg.refuse_refer(403)
             return
-        if call.transfer is not None:
+        if call.transfer is not None or call.consulted:
             leg.refuse_refer(491)
             return
         subscription = leg.accept_refer()
@@ -145,11 +145,12 @@ class Transferring:
             return
         call, leg = found
         who = call.source_of(leg.id)
-        if call is self._home or call.transfer is not None or who is None or who.account != self._who.account:
-            return
         other = call.other(leg.id)
-        if other is None:
+        if who is None or who.account != self._who.account or other is None:
             return
+        if call.conversation == self._home.conversation or call.transfer is not None or call.consulted:
+            return
+        call.consulted = True
         self._away, self._consult = call, leg
         kind, name = call.party(other)
         self._attempt = self._attempt._replace(kind=kind, name=name, call=call.id)
@@ -287,7 +288,7 @@ class Transferring:
         placed = away.legs.get(leg.id) is far
         if not placed:
             leg.listen(away.post)
-        elif away.over:
+        elif away.over or far.gone:
             self._let_go(leg)
         elif leg.gone:
             far.end(action.q850 or 16)
@@ -317,6 +318,8 @@ class Transferring:
     def _over(self, action: t.Over) -> None:
         home, away = self._home, self._away
         home.transfer = None
+        if away is not None:
+            away.consulted = False
         made = self._attempt._replace(status=action.status)
         done = "transferred the call" if action.joined else f"could not transfer the call ({action.status})"
         home.note_transfer(made, f"{made.by} {done} to {made.kind} {made.name}")
@@ -330,6 +333,9 @@ class Transferring:
         )
         if not action.joined or away is None or self._far is None:
             return
+        for call in self._engine.calls.live():
+            if call.conversation == away.conversation:
+                call.conversation = home.conversation
         self._near.join(self._far)
         self._far.join(self._near)
         self._engine.tap.join(home.id, away.id)

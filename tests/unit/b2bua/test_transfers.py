@@ -1,0 +1,444 @@
+"""Transfers: the orders that matter one by one, and every order at random (RFC 5589; docs/calls.md)."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from dialplan.model import Reason, Refusal
+from edge.b2bua import events as ev
+from edge.b2bua.bridge import BridgeLeg
+from edge.b2bua.call import Phase
+from edge.b2bua.refer import Replaces
+from tests.unit.b2bua.transfer_world import HandRunner, PeerLeg, World, sdp
+
+ANY = Replaces("c", "t", "f")
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    return World(monkeypatch)
+
+
+def blind(world: World, transferor: str = "b1") -> tuple[HandRunner, HandRunner, PeerLeg, PeerLeg]:
+    """A call between anna and boris, of whom one has sent REFER: both calls, who remains, and the target."""
+    home = world.runners[0] if world.runners else HandRunner(world, "home", sdp("anna")).up("anna", "boris")
+    remaining = home.legs["a" if transferor == "b1" else "b1"]
+    world.transfer(home, transferor)
+    world.settle()
+    away = world.runners[-1]
+    target = away.legs["b1"]
+    assert isinstance(remaining, PeerLeg) and isinstance(target, PeerLeg)
+    return home, away, remaining, target
+
+
+def take(world: World, leg: PeerLeg) -> None:
+    """The peer agrees to what it is asked."""
+    leg.answer(ev.ModifyAnswered(leg.id, sdp(leg.name, version=2)))
+    world.settle()
+
+
+def part(world: World, leg: PeerLeg) -> None:
+    """The peer answers its BYE."""
+    for then in leg.parting:
+        then()
+    world.settle()
+
+
+def joined(world: World, one: tuple[HandRunner, PeerLeg], other: tuple[HandRunner, PeerLeg]) -> None:
+    """Digits of each reach the other, and the end of one ends the other."""
+    (_, first), (_, second) = one, other
+    first.say(ev.InfoReceived(first.id, "x", b"1"))
+    second.say(ev.InfoReceived(second.id, "x", b"2"))
+    assert (second.digits, first.digits) == ([b"1"], [b"2"])
+    first.say(ev.Released(first.id, 16))
+    assert second.byes == 1
+    world.check_ended()
+
+
+@pytest.mark.parametrize("transferor", ["b1", "a"])
+def test_blind(world: World, transferor: str) -> None:
+    """100, 180 and 200 to the transferor, who is released before the remaining party is asked; then both are one call."""
+    home, away, remaining, target = blind(world, transferor)
+    leaving = home.legs[transferor]
+    assert isinstance(leaving, PeerLeg)
+    away.branch(ev.Ringing("b1"))
+    away.branch(ev.Ringing("b1"))
+    assert world.notified == [100, 180]
+    away.branch(ev.Answered("b1", sdp("target")))
+    world.settle()
+    assert (world.notified, leaving.byes, remaining.asked) == ([100, 180, 200], 1, [])
+    part(world, leaving)
+    assert remaining.asked == [sdp("target").replace(b"s=-", b"s=home")]
+    assert away.media.passive and home.media.deleted == 0
+    take(world, remaining)
+    joined(world, (home, remaining), (away, target))
+
+
+def test_no_answer_to_bye_does_not_stop_it(world: World) -> None:
+    """A transferor that is gone without a word only costs half a second."""
+    home, away, remaining, _ = blind(world)
+    away.branch(ev.Answered("b1", sdp("target")))
+    world.settle()
+    assert not remaining.asked
+    world.wait()
+    assert len(remaining.asked) == 1
+
+
+def test_target_is_offered_what_is_not_held(world: World) -> None:
+    """The transferor held first: the target must not be told to hold; the remaining party is taken off hold."""
+    home = HandRunner(world, "home", sdp("anna")).up("anna", "boris")
+    anna, boris = home.legs["a"], home.legs["b1"]
+    assert isinstance(anna, PeerLeg) and isinstance(boris, PeerLeg)
+    boris.say(ev.ModifyOffered("b1", sdp("boris", "sendonly", 2)))
+    world.settle()
+    anna.answer(ev.ModifyAnswered("a", sdp("anna", "recvonly", 2)))
+    world.settle()
+    assert b"a=recvonly" in boris.told[-1]
+    _, away, _, _ = blind(world)
+    offer = away.legs["a"]
+    assert isinstance(offer, BridgeLeg) and offer.offer is not None
+    assert b"recvonly" not in offer.offer and b"s=home" in offer.offer
+
+
+@pytest.mark.parametrize("status", [486, 480, 603, 404])
+def test_target_fails(world: World, status: int) -> None:
+    """The transferor hears why, has the call as it was, and may try again."""
+    home, away, anna, _ = blind(world)
+    boris = home.legs["b1"]
+    assert isinstance(boris, PeerLeg)
+    away.branch(ev.Rejected("b1", status))
+    world.settle()
+    assert world.notified == [100, status] and not boris.gone and home.transfer is None
+    boris.say(ev.InfoReceived("b1", "x", b"5"))
+    assert anna.digits == [b"5"]
+    world.notified.clear()
+    world.transfer(home, "b1")
+    world.settle()
+    assert world.notified == [100]
+
+
+def test_dial_plan_refuses(world: World) -> None:
+    """What the transferor may not call is refused by NOTIFY, not by a status that would end the dialog (RFC 5057)."""
+    world.refuse = Refusal(Reason.DESTINATION_NOT_ALLOWED)
+    home = HandRunner(world, "home", sdp("anna")).up("anna", "boris")
+    world.transfer(home, "b1")
+    world.settle()
+    assert world.notified == [100, 403]
+    assert home.call.phase is Phase.UP and len(world.runners) == 1
+
+
+def test_transferor_leaves_early(world: World) -> None:
+    """BYE right after REFER: the remaining party waits, and is joined when the target answers."""
+    home, away, anna, target = blind(world)
+    boris = home.legs["b1"]
+    assert isinstance(boris, PeerLeg)
+    boris.say(ev.Released("b1", 16))
+    assert not anna.gone and home.call.phase is Phase.UP
+    away.branch(ev.Answered("b1", sdp("target")))
+    world.settle()
+    take(world, anna)
+    joined(world, (home, anna), (away, target))
+
+
+def test_transferor_leaves_early_and_the_target_fails(world: World) -> None:
+    """Nobody is left for the remaining party."""
+    home, away, anna, _ = blind(world)
+    boris = home.legs["b1"]
+    assert isinstance(boris, PeerLeg)
+    boris.say(ev.Released("b1", 16))
+    away.branch(ev.Rejected("b1", 486, 17))
+    world.settle()
+    assert anna.byes == 1
+    world.check_ended()
+
+
+def test_a_change_that_waited_for_the_transferor_is_refused(world: World) -> None:
+    """The remaining party's re-INVITE must not hang when the one who was asked is gone."""
+    home = HandRunner(world, "home", sdp("anna")).up("anna", "boris")
+    anna, boris = home.legs["a"], home.legs["b1"]
+    assert isinstance(anna, PeerLeg) and isinstance(boris, PeerLeg)
+    blind(world)
+    anna.say(ev.ModifyOffered("a", sdp("anna", "sendonly", 2)))
+    world.settle()
+    assert boris.asked and anna.owed == 1
+    boris.say(ev.Released("b1", 16))
+    world.settle()
+    assert anna.owed == 0 and home.settled
+
+
+def test_remaining_party_leaves(world: World) -> None:
+    """The target stops ringing, the transferor is released and told."""
+    home, away, anna, target = blind(world)
+    boris = home.legs["b1"]
+    assert isinstance(boris, PeerLeg)
+    anna.say(ev.Released("a", 16))
+    world.settle()
+    assert world.notified[-1] == 487 and boris.byes == 1
+    assert away.finished[0].outcome == "cancelled"
+    away.branch(ev.Rejected("b1", 487))
+    target.gone = True
+    world.check_ended()
+
+
+def test_remaining_party_declines_the_media(world: World) -> None:
+    """The transferor is gone by then: both that are left are released, nobody hangs."""
+    home, away, anna, target = blind(world)
+    away.branch(ev.Answered("b1", sdp("target")))
+    world.wait()
+    anna.answer(ev.ModifyRefused("a", 488))
+    world.settle()
+    assert (anna.byes, target.byes) == (1, 1)
+    world.check_ended()
+
+
+def test_glare_with_the_remaining_party_is_repeated(world: World) -> None:
+    """491: the offer is made again (RFC 3261 section 14.1)."""
+    home, away, anna, target = blind(world)
+    away.branch(ev.Answered("b1", sdp("target")))
+    world.wait()
+    anna.answer(ev.ModifyRefused("a", 491))
+    world.settle()
+    assert not anna.asked
+    world.wait()
+    take(world, anna)
+    joined(world, (home, anna), (away, target))
+
+
+def test_who_still_holds_is_heard_of(world: World) -> None:
+    """The remaining party answers that it holds: the target is told."""
+    home, away, anna, target = blind(world)
+    away.branch(ev.Answered("b1", sdp("target")))
+    world.wait()
+    anna.answer(ev.ModifyAnswered("a", sdp("anna", "sendonly", 3)))
+    world.settle()
+    assert len(target.asked) == 1 and b"a=sendonly" in (target.asked[0] or b"")
+    target.answer(ev.ModifyAnswered("b1", sdp("target", "recvonly", 2)))
+    world.settle()
+    assert home.settled is False or b"recvonly" in (anna.asked or [b"recvonly"])[-1]  # type: ignore[operator]
+
+
+def attended(world: World) -> tuple[HandRunner, HandRunner, PeerLeg, PeerLeg]:
+    """Boris is called by anna, calls carla, and joins them: both calls, anna and carla."""
+    home = HandRunner(world, "home", sdp("anna")).up("anna", "boris")
+    away = HandRunner(world, "away", sdp("boris2")).up("boris2", "carla")
+    consultation, carla, anna = away.legs["a"], away.legs["b1"], home.legs["a"]
+    assert isinstance(consultation, PeerLeg) and isinstance(carla, PeerLeg) and isinstance(anna, PeerLeg)
+    world.found = away, consultation
+    world.transfer(home, "b1", ANY)
+    world.settle()
+    return home, away, anna, carla
+
+
+def test_attended(world: World) -> None:
+    """Carla is offered anna's media over anna's relay session, anna carla's; both calls live until the end."""
+    home, away, anna, carla = attended(world)
+    assert b"o=anna" in (carla.asked[0] or b"") and b"s=home" in (carla.asked[0] or b"")
+    take(world, carla)
+    assert world.notified == [100, 200] and len(world.retired) == 2
+    world.wait()
+    take(world, anna)
+    assert away.media.passive and away.media.deleted == 1
+    assert not home.finished and not away.finished
+    joined(world, (home, anna), (away, carla))
+
+
+def test_consultation_declines(world: World) -> None:
+    """Both calls are as they were, the consultation over its own relay session again."""
+    home, away, anna, carla = attended(world)
+    consultation = world.found[1] if world.found else None
+    carla.answer(ev.ModifyRefused("b1", 488))
+    world.settle()
+    assert world.notified == [100, 488] and not away.media.passive
+    assert consultation is not None and away.legs["a"] is consultation
+    carla.say(ev.InfoReceived("b1", "x", b"7"))
+    assert consultation.digits == [b"7"]
+
+
+def test_consulted_party_hangs_up(world: World) -> None:
+    """Carla hangs up while she is asked: boris is released there, and has anna as before."""
+    home, away, anna, carla = attended(world)
+    carla.say(ev.Released("b1", 16))
+    world.settle()
+    assert world.found is not None and world.found[1].byes == 1
+    assert away.finished and home.call.phase is Phase.UP and world.notified == [100, 480]
+    boris = home.legs["b1"]
+    assert isinstance(boris, PeerLeg)
+    boris.say(ev.InfoReceived("b1", "x", b"5"))
+    assert anna.digits == [b"5"]
+
+
+def test_a_conversation_is_not_joined_with_itself(world: World) -> None:
+    """Replaces that names the other end of the same conversation: nobody would be left in it."""
+    home, away, anna, target = blind(world)
+    away.branch(ev.Answered("b1", sdp("target")))
+    world.wait()
+    take(world, anna)
+    world.found = away, target
+    world.transfer(home, "a", ANY)
+    world.settle()
+    assert world.notified == [100, 481]
+    joined(world, (home, anna), (away, target))
+
+
+def test_consultation_is_left_alone_when_the_caller_hangs_up(world: World) -> None:
+    """Anna gave up while boris transferred her: boris and carla talk on, over their own media."""
+    home, away, anna, carla = attended(world)
+    consultation = away.legs["a"]
+    anna.say(ev.Released("a", 16))
+    world.settle()
+    assert home.finished and not away.finished
+    take(world, carla)
+    world.wait()
+    world.wait()
+    assert world.found is not None and away.legs["a"] is world.found[1] and consultation is not world.found[1]
+    assert carla.asked and b"o=boris2" in (carla.asked[-1] or b"") and b"s=away" in (carla.asked[-1] or b"")
+
+
+def test_unknown_replaces(world: World) -> None:
+    """481, by NOTIFY; the call goes on."""
+    home = HandRunner(world, "home", sdp("anna")).up("anna", "boris")
+    world.transfer(home, "b1", ANY)
+    world.settle()
+    assert world.notified == [100, 481] and home.call.phase is Phase.UP and home.transfer is None
+
+
+def test_transfer_of_a_transfer(world: World) -> None:
+    """Who was reached by a transfer transfers on: three calls, two bridges, one conversation, one relay session."""
+    home, away, anna, target = blind(world)
+    away.branch(ev.Answered("b1", sdp("target")))
+    world.wait()
+    take(world, anna)
+    world.notified.clear()
+    world.transfer(away, "b1")
+    world.settle()
+    third = world.runners[-1]
+    third.branch(ev.Answered("b1", sdp("last")))
+    world.wait()
+    assert b"o=last" in (anna.asked[0] or b"")
+    take(world, anna)
+    last = third.legs["b1"]
+    assert isinstance(last, PeerLeg)
+    joined(world, (home, anna), (third, last))
+
+
+# -- every order ------------------------------------------------------------------------------------------------------
+
+
+def choices(world: World, rng: random.Random) -> list[object]:
+    """What may happen now, as functions without arguments."""
+    found: list[object] = []
+    for leg in world.peers:
+        if leg.asked:
+            answer: ev.CallEvent = rng.choice(
+                [
+                    ev.ModifyAnswered(leg.id, sdp(leg.name, rng.choice(["sendrecv", "recvonly"]), rng.randint(2, 99))),
+                    ev.ModifyRefused(leg.id, rng.choice([491, 488])),
+                ]
+            )
+            found += [lambda leg=leg, answer=answer: leg.answer(answer)] * 3
+        if leg.parting:
+            found += [lambda leg=leg: leg.parting.pop()()] * 2
+    for runner in world.runners:
+        for leg in list(runner.legs.values()):
+            if not isinstance(leg, PeerLeg) or leg.gone:
+                continue
+            if leg.id in runner.calling:
+                event = rng.choice(
+                    [
+                        ev.Ringing(leg.id),
+                        ev.Answered(leg.id, sdp(leg.name)),
+                        ev.Answered(leg.id, sdp(leg.name)),
+                        ev.Rejected(leg.id, rng.choice([486, 503, 487])),
+                    ]
+                )
+                found.append(lambda runner=runner, event=event: runner.branch(event))
+            else:
+                spoken: ev.CallEvent = rng.choice(
+                    [ev.Released(leg.id, 16), ev.InfoReceived(leg.id, "x", b"1"), ev.MediaTimedOut()]
+                    if rng.random() < 0.15
+                    else [ev.ModifyOffered(leg.id, sdp(leg.name, "sendonly", rng.randint(2, 99)))]
+                )
+                if not (isinstance(spoken, ev.ModifyOffered) and (leg.owed or leg.asked)):
+                    found.append(lambda leg=leg, spoken=spoken: leg.say(spoken))
+        if rng.random() < 0.01:
+            found.append(lambda runner=runner: runner.post("a", ev.Ended(41, "operator")))
+        if not runner.over and runner.transfer is None and not runner.consulted and rng.random() < 0.3:
+            candidates = [
+                i
+                for i, leg in runner.legs.items()
+                if isinstance(leg, PeerLeg) and not leg.gone and runner.call.other(i) is not None
+            ]
+            if candidates and len(world.runners) < 6:
+                found.append(lambda runner=runner, i=rng.choice(candidates): refer(world, rng, runner, i))
+    if world.tasks:
+        found += [lambda: world.step(world.tasks.pop(0))] * 6
+    timers = [entry for entry in world.timers if entry]
+    if timers:
+        found.append(lambda entry=rng.choice(timers): entry.pop()())
+    return found
+
+
+def refer(world: World, rng: random.Random, runner: HandRunner, leg_id: str) -> None:
+    """A REFER, blind or with a consultation, which may be unknown."""
+    world.refuse = Refusal(Reason.UNKNOWN_NUMBER) if rng.random() < 0.1 else None
+    world.found = None
+    others = [
+        (r, leg)
+        for r in world.runners
+        for i, leg in r.legs.items()
+        if r is not runner and not r.over and isinstance(leg, PeerLeg) and not leg.gone and r.call.other(i) is not None
+    ]
+    attended_one = rng.random() < 0.5
+    if attended_one and others:
+        world.found = rng.choice(others)
+    world.finals += 1
+    world.transfer(runner, leg_id, ANY if attended_one else None)
+
+
+@settings(max_examples=1200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 2**32))
+def test_promises_hold_in_every_order(seed: int) -> None:
+    """Whatever happens to calls that are transferred: each finishes once, no leg is left, each REFER gets one final
+    NOTIFY, each 2xx its ACK, and no re-INVITE stays without an answer."""
+    with pytest.MonkeyPatch.context() as patch:
+        world = World(patch, seed, limit=0.1, phones=2)
+        rng = world.rng
+        HandRunner(world, "one", sdp("anna")).up("anna", "boris")
+        HandRunner(world, "two", sdp("carla")).up("carla", "boris2")
+        for _ in range(150):
+            what = choices(world, rng)
+            if not what:
+                break
+            rng.choice(what)()  # type: ignore[operator]
+        rest(world)
+        world.check_ended()
+        assert not [leg.name for leg in world.peers if leg.owed], "a re-INVITE without an answer"
+        assert world.finals == world.final_notifies, "a REFER that never heard how it ended"
+
+
+def rest(world: World) -> None:
+    """Peers answer what they are asked and hang up."""
+    for _ in range(300):
+        if world.tasks:
+            world.settle()
+            continue
+        waiting = [leg for leg in world.peers if leg.asked]
+        ringing = [(r, leg) for r in world.runners for leg in list(r.calling)]
+        live = [r for r in world.runners if not r.over]
+        if waiting:
+            waiting[0].answer(ev.ModifyAnswered(waiting[0].id, sdp(waiting[0].name, version=7)))
+        elif any(leg.parting for leg in world.peers):
+            next(leg for leg in world.peers if leg.parting).parting.pop()()
+        elif any(world.timers):
+            world.wait()
+        elif ringing:
+            ringing[0][0].branch(ev.Rejected(ringing[0][1], 487))
+        elif live:
+            live[0].post("a", ev.Ended(41, "end of the world"))
+        else:
+            return
+    raise AssertionError("the world does not come to rest")
