@@ -14,8 +14,11 @@ from hypothesis import strategies as st
 from edge.b2bua import actions as do
 from edge.b2bua import events as ev
 from edge.b2bua.call import Call, CallTimers, Phase
+from edge.b2bua.refer import ReferTo
+from edge.sip.uri import Uri
 
 STEPS = 400
+SOMEWHERE = ReferTo(Uri("sip", "203", "edge.example"))
 
 
 class World:
@@ -54,7 +57,7 @@ class World:
                     legs = tuple(f"b{self.legs + i + 1}" for i in range(rng.randint(1, 3)))
                     self.legs += len(legs)
                     self.pending.append(ev.TargetStarted(index, legs, frozenset((503, 500))))
-            case do.AskNextRoute(_):
+            case do.AskNextRoute(_) | do.Forward(_, _, _):
                 self.reroutes += 1
                 self.pending.append(ev.Rerouted(rng.randint(0, 2) if self.reroutes < 3 else 0))
             case do.Accept(_):
@@ -81,6 +84,8 @@ class World:
                     assert self.b[leg] == "up", f"BYE to a {self.b[leg]} branch"
                     assert leg not in self.unacked, "BYE before the ACK"
                     self.b[leg] = "done"
+            case do.Transfer(leg, _) | do.RefuseTransfer(leg, _):
+                assert leg == "a" or self.b[leg] == "up", "a REFER of nobody"
             case do.StartTimer(name, _):
                 self.timers.add(name)
             case do.StopTimer(name):
@@ -97,12 +102,14 @@ class World:
             if state == "calling":
                 choices += [ev.Ringing(leg), ev.EarlyMedia(leg, 183, b"early"), ev.Answered(leg, b"answer")]
                 choices += [ev.Rejected(leg, rng.choice([404, 486, 503, 603, 408]), None, rng.random() < 0.2)]
+                choices += [ev.Moved(leg, 302, "202")] if rng.random() < 0.3 else []
                 choices += [ev.Answered(leg, None)] if rng.random() < 0.1 else []
             elif state == "cancelling":
-                choices += [ev.Rejected(leg, 487), ev.Answered(leg, b"answer")]
+                choices += [ev.Rejected(leg, 487), ev.Answered(leg, b"answer"), ev.Moved(leg, 302, "202")]
             elif state == "up":
                 choices += [ev.Released(leg), ev.ModifyOffered(leg, b"hold"), ev.ModifyAnswered(leg, b"held")]
                 choices += [ev.ModifyRefused(leg, 488), ev.ModifyOffered(leg, None), ev.InfoReceived(leg, "x", b"1")]
+                choices += [ev.Referred(leg, SOMEWHERE)]
         if not self.a_final:
             choices.append(ev.Cancelled())
         elif self.a_up:
@@ -119,7 +126,7 @@ class World:
             case ev.Answered(leg, _):
                 self.b[leg] = "up"
                 self.unacked.add(leg)
-            case ev.Rejected(leg, _, _, _):
+            case ev.Rejected(leg, _, _, _) | ev.Moved(leg, _, _, _):
                 self.b[leg] = "done"
             case ev.Released(leg, _, _):
                 if leg == "a":
@@ -275,3 +282,52 @@ def test_an_offer_of_ours_waits_for_the_callers_ack() -> None:
     assert do.Accept(b"offer'") in call.on_event(ev.Relayed("answer", "b1", b"offer'"), 1)
     assert call.on_event(ev.AnswerInAck("a", b"ans"), 2) == [do.RelayForward("late-answer", "a", b"ans")]
     assert call.on_event(ev.Relayed("late-answer", "a", b"ans'"), 2) == [do.Ack("b1", b"ans'")]
+
+
+def trying(branches: tuple[str, ...] = ("b1",)) -> Call:
+    """A call whose branches ring."""
+    call = Call(b"o", 1, CallTimers())
+    call.start()
+    call.on_event(ev.Relayed("offer", "a", b"o"), 0)
+    call.on_event(ev.TargetStarted(1, branches, frozenset()), 0)
+    return call
+
+
+def test_a_phones_forward_is_asked_for_and_the_others_stop() -> None:
+    """One phone of a seat answers 302: the seat is forwarded, its other phones stop ringing."""
+    call = trying(("b1", "b2"))
+    call.on_event(ev.Ringing("b2"), 1)
+    actions = call.on_event(ev.Moved("b1", 302, "202"), 1)
+    assert do.Cancel("b2") in actions and do.Forward("b1", "202", False) in actions
+    assert any(isinstance(a, do.StartTarget) for a in call.on_event(ev.Rerouted(1), 1))
+
+
+def test_a_forward_that_is_not_allowed_is_not_available() -> None:
+    """The caller hears 480: that somebody wanted to forward is not its business."""
+    call = trying()
+    call.on_event(ev.Moved("b1", 302, "202"), 1)
+    assert do.Reject(480, 20) in call.on_event(ev.Rerouted(0), 1)
+
+
+def test_no_forward_after_early_media() -> None:
+    """Domain rule T5.9: who was heard is not exchanged for somebody else."""
+    call = trying()
+    call.on_event(ev.EarlyMedia("b1", 183, b"tones"), 1)
+    actions = call.on_event(ev.Moved("b1", 302, "202"), 1)
+    assert do.Reject(480, 20) in actions and not any(isinstance(a, do.Forward) for a in actions)
+
+
+def test_a_redirection_of_a_carrier_is_a_failure() -> None:
+    """What is not followed is not passed on to the caller either."""
+    call = trying()
+    call.on_event(ev.Rejected("b1", 302), 1)
+    assert do.Reject(502, None) in call.on_event(ev.Rerouted(0), 1)
+
+
+def test_refer_before_the_call_is_up_has_to_wait() -> None:
+    """RFC 3515: 491 while the answer is still on its way to the caller."""
+    call = trying()
+    call.on_event(ev.Answered("b1", b"ans"), 1)
+    assert call.on_event(ev.Referred("b1", SOMEWHERE), 1) == [do.RefuseTransfer("b1", 491)]
+    call.on_event(ev.Relayed("answer", "b1", b"ans'"), 2)
+    assert call.on_event(ev.Referred("b1", SOMEWHERE), 3) == [do.Transfer("b1", SOMEWHERE)]

@@ -1,4 +1,4 @@
-"""Two calls and a transfer between them, on virtual time: real reducers, bridge and executor, legs and peers by hand."""
+"""Two calls and a transfer between them, on virtual time: real reducers, bridge, executor; legs and peers by hand."""
 
 from __future__ import annotations
 
@@ -124,6 +124,7 @@ class HandRunner:
         self.attempts: list[object] = []
         self.branches = 0
         self.consulted = False
+        self.taken: dict[LegId, Source] = {}
         self.conversation = name
         self.calling: set[LegId] = set()
         self.over = False
