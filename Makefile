@@ -4,12 +4,14 @@
 .PHONY: run test lint install-run install-test clean
 
 ARGS ?=
+# Files of tests that run side by side: most of them wait for phones, not for a core.
+WORKERS ?= 2
 
 run: install-run
 	@exec .venv/bin/sip-edge demo up
 
 test: install-test
-	@exec .venv/bin/python -m pytest $(ARGS)
+	@exec .venv/bin/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 lint: install-test
 	.venv/bin/ruff check .

@@ -6,8 +6,15 @@ import os
 import socket
 import threading
 
-_WINDOW = os.environ.get("PEER_PORTS", "26000-27999")
+_WINDOW = os.environ.get("PEER_PORTS", "10000-19999")
 _LOW, _HIGH = (int(part) for part in _WINDOW.split("-"))
+if (_worker := os.environ.get("PYTEST_XDIST_WORKER", "")) and (
+    _workers := int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+) > 1:
+    # files of tests that run side by side never share a port
+    _share = (_HIGH - _LOW) // _workers
+    _LOW += _share * int(_worker.removeprefix("gw"))
+    _HIGH = _LOW + _share
 _lock = threading.Lock()
 # Two runs on one machine begin at different places of the window.
 _next = _LOW + (os.getpid() * 64) % (_HIGH - _LOW)
