@@ -171,6 +171,4 @@ def source_of(snapshot: Snapshot, account: str, number: str) -> Source:
     for owner, name in snapshot.trunks:
         if owner == account:
             return Source(SourceKind.TRUNK, name, account)
-    raise CannotSend(
-        f"account {account} has no trunk, and no seat with the primary number {number}, to call from"
-    )
+    raise CannotSend(f"account {account} has no trunk, and no seat with the primary number {number}, to call from")

@@ -1,4 +1,4 @@
-"""Faxes through the running daemon, over real SIP, with spandsp as the far end and a mail server that keeps what it gets.
+"""Faxes through the running daemon, over real SIP, with spandsp as the far end and a mail server that keeps all.
 
 All ways of agreeing on T.38, or not, run at the same time, as they would on a busy edge (domain rules 4.1, 4.2).
 """
@@ -24,18 +24,21 @@ from peers.ports import take_port, take_ports
 from PIL import Image
 
 from edge.sip.flow import Address
+from media.fax.document import render_for_fax
 from media.fax.engine import FaxEngine, FaxOptions
 from media.fax.spool import Spool
-from tests.unit.media.fax.rig import picture, same, tiff
+from tests.unit.media.fax.rig import picture, received, same, tiff
 
 pytestmark = [pytest.mark.phones, pytest.mark.timeout(180)]
 
 CARRIER = "127.0.0.41"
 OTHER = "127.0.0.42"
+SILENT = "127.0.0.44"
 CALLER = "+4922129191999"
-BOX, LOCKED, SHY, PBX = "+4922838699", "+4922838698", "+4922838697", "+4922838696"
+BOX, LOCKED, SHY, PBX, DEAD = "+4922838699", "+4922838698", "+4922838697", "+4922838696", "+4922838695"
 PASSWORD = "Grüße&Küsse"
-PICTURES = [picture(1, rows=600, marks=40), picture(2, rows=600, marks=40)]
+FORWARDED = "+4922838694"
+PICTURES = [picture(1, rows=400, marks=20), picture(2, rows=400, marks=20)]
 
 
 class Mailbox:
@@ -54,16 +57,16 @@ class Mailbox:
             self._came.notify_all()
         return "250 taken"
 
-    async def of(self, fax: str, seconds: float = 20.0) -> EmailMessage:
-        """The mail of a fax, when it is there."""
+    async def of(self, fax: str, seconds: float = 20.0, count: int = 1) -> EmailMessage:
+        """The newest mail of a fax, when `count` are there and no more."""
 
         def found() -> list[EmailMessage]:
             return [mail for mail in self.mails if fax in mail["Message-ID"]]
 
         async with asyncio.timeout(seconds), self._came:
-            await self._came.wait_for(lambda: bool(found()))
-        (mail,) = found()
-        return mail
+            await self._came.wait_for(lambda: len(found()) >= count)
+        assert len(found()) == count, "a fax was mailed twice"
+        return found()[-1]
 
 
 def pages(mail: EmailMessage, password: str | None = None) -> list[Image.Image]:
@@ -87,6 +90,7 @@ class World:
         self.smtp_port = take_port()
         self.sip_port = take_port()
         self.other_port = take_port()
+        self.silent_port = take_port()
         self.edge = Edge(
             folder / "edge",
             settings={
@@ -111,10 +115,11 @@ def document(world: World) -> dict[str, object]:
             "outbound_proxy": f"sip:{host}:{port};transport=udp",
             "sources": [host],
             "t38": t38,
+            "priority": 10 if name == "pstn" else 20,
         }
 
     def number(e164: str, carrier: str, **route: object) -> dict[str, object]:
-        return {"number": e164, "account": "K1", "carrier": carrier, "channels": 20, **route}
+        return {"number": e164, "account": "K1", "carrier": carrier, "channels": 40, **route}
 
     box = {"account": "K1", "email": "office@kunde.example"}
     return {
@@ -122,6 +127,7 @@ def document(world: World) -> dict[str, object]:
         "carriers": [
             carrier("pstn", CARRIER, world.sip_port, "offer"),
             carrier("shy", OTHER, world.other_port, "off"),
+            carrier("silent", SILENT, world.silent_port, "offer"),
         ],
         "accounts": [
             {"id": "K1", "name": "Kunde", "status": "active", "country": "DE", "area_code": "228", "parallel_calls": 50}
@@ -137,6 +143,8 @@ def document(world: World) -> dict[str, object]:
             number(BOX, "pstn", route={"fax": "office"}),
             number(LOCKED, "pstn", route={"fax": "locked"}),
             number(SHY, "shy", route={"fax": "office"}),
+            number(FORWARDED, "pstn", route={"forward": "+4930999888"}),
+            number(DEAD, "silent", route={"fax": "office"}),
             number(PBX, "pstn", route={"trunk": "pbx"}, on_unreachable={"fax": "office"}),
         ],
     }
@@ -157,18 +165,29 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
 class Far:
     """All that is not the edge, for one test."""
 
-    def __init__(self, world: World, carrier: FaxCarrier, other: FaxCarrier, mailbox: Mailbox, folder: Path) -> None:
+    def __init__(
+        self,
+        world: World,
+        carrier: FaxCarrier,
+        other: FaxCarrier,
+        silent: FaxCarrier,
+        mailbox: Mailbox,
+        folder: Path,
+    ) -> None:
         self.world = world
         self.carrier = carrier
         self.other = other
+        self.silent = silent
+        self.folder = folder
         self.mailbox = mailbox
         self.document = tiff(folder / "document.tif", PICTURES)
-        self._callers = 0
 
-    async def send(self, number: str, manner: Manner, carrier: FaxCarrier | None = None) -> FaxCall:
+    async def send(
+        self, number: str, manner: Manner, carrier: FaxCarrier | None = None, caller: str = CALLER
+    ) -> FaxCall:
         edge = self.world.edge
         return await (carrier or self.carrier).send(
-            Address(edge.address, edge.port), number, CALLER, self.document, manner
+            Address(edge.address, edge.port), number, caller, self.document, manner
         )
 
     async def id_of(self, call: FaxCall) -> str:
@@ -177,9 +196,13 @@ class Far:
 
     async def record_of(self, call: FaxCall) -> dict[str, object]:
         """The fax's row, when it is over and stored."""
+        return await self.row(await self.id_of(call))
+
+    async def row(self, fax: str) -> dict[str, object]:
+        """The row of a fax, when it is over and stored."""
         async with asyncio.timeout(20):
             while True:
-                row = await self._ask(f"/faxes/{await self.id_of(call)}")
+                row = await self._ask(f"/faxes/{fax}")
                 if row["result"] != "running":
                     return row
                 await asyncio.sleep(0.1)
@@ -212,14 +235,15 @@ async def far_side(world: World, folder: Path) -> AsyncIterator[Far]:
     await engine.start()
     carrier = FaxCarrier(CARRIER, world.sip_port, engine)
     other = FaxCarrier(OTHER, world.other_port, engine)
-    await carrier.start()
-    await other.start()
+    silent = FaxCarrier(SILENT, world.silent_port, engine)
+    for one in (carrier, other, silent):
+        await one.start()
     try:
-        yield Far(world, carrier, other, mailbox, folder)
+        yield Far(world, carrier, other, silent, mailbox, folder)
     finally:
         await engine.stop()
-        await carrier.stop()
-        await other.stop()
+        for one in (carrier, other, silent):
+            await one.stop()
         server.close()
         await server.wait_closed()
 
@@ -252,7 +276,15 @@ WAYS = {
 OVER_G711 = {"refused": "t38-refused", "415, then G.711 again": "t38-refused", "200 with port 0": "t38-refused"}
 
 
-async def test_every_way_to_agree(far: Far) -> None:
+async def test_a_busy_hour(far: Far) -> None:
+    """Everything at the same time: it takes as long as its longest fax, and nothing disturbs anything else."""
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(every_way_to_agree(far))
+        tasks.create_task(faxes_that_fail(far))
+        tasks.create_task(sending_and_passing_through(far))
+
+
+async def every_way_to_agree(far: Far) -> None:
     """Ten faxes at once, each with another far end: all arrive whole, over T.38 wherever both sides can.
 
     Refusals are followed by G.711, glare by a second offer, a late 200 is obeyed, a refresh leaves the media alone."""
@@ -283,3 +315,131 @@ async def test_every_way_to_agree(far: Far) -> None:
     assert shy.offers == [], "T.38 was offered to a carrier that has it off"
     assert (await ended(next_route)).code == 0
     await far.mail_of(next_route, fax_box="office", result="complete", number=PBX)
+
+
+async def faxes_that_fail(far: Far) -> None:
+    """Hang-ups, a caller who is no fax, a withheld number, an offer we cannot take: each ends in its record and mail.
+
+    A carrier that agrees to T.38 twice and sends none is not offered it again (domain rule 4.8.37)."""
+    silent = [await far.send(DEAD, Manner(mute=True, hang_up_at=15.0), far.silent) for _ in range(2)]
+    early = await far.send(BOX, Manner(hang_up_at=1.0))
+    mute = await far.send(BOX, Manner(mute=True, hang_up_at=5.0, to_t38=(488,)), caller="anonymous")
+    partial = await far.send(BOX, Manner(first="image", hang_up_after=1))
+    opus = await far.send(BOX, Manner(first="opus"))
+
+    await ended(opus)
+    assert opus.status == 488
+    await ended(early)
+    mail = await far.mail_of(early, result="failed", pages=0, t30_code=49, call_id=early.leg.call_id)
+    assert "Kein Fax" in mail["Subject"] and not list(mail.iter_attachments())
+    await ended(mute)
+    mail = await far.mail_of(mute, result="failed", caller_withheld=True, transport="t38-refused")
+    assert CALLER not in str(mail) and "unterdrückter Rufnummer" in mail["Subject"]
+    await ended(partial)
+    mail = await far.mail_of(partial, result="partial", pages=1, transport="t38")
+    assert "Unvollständiges Fax" in mail["Subject"]
+    assert same(*pages(mail), PICTURES[0])
+
+    for call in silent:
+        await ended(call)
+        assert "offered image" in call.said
+        await far.mail_of(call, result="failed", t38_packets=0, transport="t38")
+    third = await far.send(DEAD, Manner(mute=True, hang_up_at=5.0), far.silent)
+    await ended(third)
+    assert third.offers == []
+    assert far.world.edge.events("fax.t38_off")
+
+    listed = await asyncio.to_thread(far.world.edge.command, "fax", "list")
+    assert "partial" in listed.stdout and "delivered" in listed.stdout, listed.stderr
+    fax = await far.id_of(partial)
+    resent = await asyncio.to_thread(far.world.edge.command, "fax", "resend", fax)
+    assert resent.returncode == 0, resent.stderr
+    again = await far.mailbox.of(fax, count=2)
+    assert again["Message-ID"] == f"<fax-{fax}@edge.example>"
+    shown = await asyncio.to_thread(far.world.edge.command, "fax", "show", fax)
+    assert "page 1" in shown.stdout and BOX in shown.stdout
+
+
+async def sending_and_passing_through(far: Far) -> None:
+    """Calls out of the edge: its own faxes, and those of others."""
+    sent = await begin_sending(far)
+    passed = await begin_passing_through(far)
+    await check_sent(far, *sent)
+    await check_passed(passed)
+
+
+async def begin_sending(far: Far) -> tuple[list[tuple[FaxCall, str]], Path]:
+    """`sip-edge fax send` calls out through the dial plan: over T.38 where the far end asks for it, else over G.711.
+    A busy number is a fax that failed. What arrives is the PDF as it was rendered, pixel for pixel."""
+    pdf = far.folder / "letter.pdf"
+    sheet = Image.new("1", (850, 400), 1)
+    sheet.paste(picture(3, rows=300, width=700, marks=20), (50, 50))
+    sheet.save(pdf, resolution=100)
+    expected = far.folder / "expected.tif"
+    render_for_fax(pdf, expected)
+    calls: list[tuple[FaxCall, str]] = []
+    for manner in (Manner(own=1.0), Manner(), Manner(answer=486)):
+        far.carrier.manner = manner
+        words = ("fax", "send", "--account", "K1", "--from", BOX, "--to", "+4930999888", str(pdf))
+        done = await asyncio.to_thread(far.world.edge.command, *words)
+        assert done.returncode == 0, done.stderr
+        calls.append((await far.carrier.incoming.get(), done.stdout.split()[1]))
+    strange = await asyncio.to_thread(
+        far.world.edge.command, "fax", "send", "--account", "K1", "--from", CALLER, "--to", "+4930999888", str(pdf)
+    )
+    assert strange.returncode == 1 and "no number of account K1" in strange.stderr
+    return calls, expected
+
+
+async def check_sent(far: Far, calls: list[tuple[FaxCall, str]], expected: Path) -> None:
+    """Records and pages of what was sent."""
+    for (call, fax), transport in zip(calls, ("t38", "g711", None), strict=True):
+        result = await ended(call)
+        row = await far.row(fax)
+        assert (row["direction"], row["account"], row["number"], row["called"]) == ("out", "K1", BOX, "+4930999888")
+        if transport is None:
+            assert (row["result"], row["pages"]) == ("failed", 0) and "486" in str(row["sip_reason"])
+            continue
+        assert (result.code, result.pages) == (0, 1), (call.said, result)
+        assert (row["result"], row["transport"], row["pages"]) == ("complete", transport, 1)
+        with Image.open(expected) as image:
+            assert same(*received(call.job.folder), image.copy())
+
+
+async def begin_passing_through(far: Far) -> list[tuple[FaxCall, FaxCall]]:
+    """A fax between two others crosses the edge: T.38 is relayed and a refresh of it leaves the media alone; where one
+    side refuses T.38, the other hears it and both go on with the G.711 they had."""
+    ends: list[tuple[FaxCall, FaxCall]] = []
+    for sender in (Manner(refresh=True), Manner(to_t38=(488,))):
+        far.carrier.manner = Manner(own=1.0)
+        out = await far.send(FORWARDED, sender)
+        ends.append((out, await far.carrier.incoming.get()))
+    return ends
+
+
+async def check_passed(ends: list[tuple[FaxCall, FaxCall]]) -> None:
+    """What came through."""
+    for (out, into), transport in zip(ends, ("t38", "g711"), strict=True):
+        into_result, out_result = await ended(into), await ended(out)
+        for result in (into_result, out_result):
+            assert (result.code, result.pages, result.transport) == (0, 2, transport), (out.said, into.said, result)
+        assert all(same(a, b) for a, b in zip(received(into.job.folder), PICTURES, strict=True))
+    (refreshed, unaware), (_, refused) = ends
+    assert refreshed.said.count("refresh") == 1 and refreshed.said.count("took") == 1
+    assert unaware.offers == [], "a refresh of one side reached the other"
+    assert "refused 488" in refused.said
+
+
+async def test_kill_in_the_middle(far: Far) -> None:
+    """kill -9 after the first page was confirmed: after the restart it is mailed, marked incomplete."""
+    call = await far.send(BOX, Manner(first="image"))
+    fax = await far.id_of(call)
+    async with asyncio.timeout(60):
+        await call.confirmed.wait()
+    await asyncio.to_thread(far.world.edge.kill)
+    await asyncio.to_thread(far.world.edge.start)
+    mail = await far.mailbox.of(fax, 30)
+    assert "Unvollständiges Fax" in mail["Subject"]
+    found = pages(mail)
+    assert 1 <= len(found) <= 2
+    assert all(same(a, b) for a, b in zip(found, PICTURES, strict=False))

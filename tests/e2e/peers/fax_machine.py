@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,11 +32,11 @@ from media.sdp.t38 import Origin
 class Manner:
     """How this far end goes about one call.
 
-    `first`: what its INVITE offers: audio, image, or both. `to_t38`: its answers to offers of T.38, one after the
+    `first`: what its INVITE offers: audio, image, both, or opus. `to_t38`: its answers to offers of T.38, one after the
     other, the last for ever: a status, 200 to accept, 0 for 200 with port 0. `wait`: seconds before it answers them.
     `own`: seconds after the answer until it offers T.38 itself. `then_audio`: after refusing, it offers G.711 again.
-    `refresh`: offers the same description again after the first page. `hang_up_after`: pages, then BYE. `mute`: it
-    agrees to everything and sends no media.
+    `refresh`: offers the same description again after the first page. `hang_up_after`: pages, then BYE. `hang_up_at`:
+    seconds after the answer. `mute`: it agrees to everything and sends no media. `answer`: to INVITEs of the edge.
     """
 
     first: str = "audio"
@@ -47,6 +46,7 @@ class Manner:
     then_audio: bool = False
     refresh: bool = False
     hang_up_after: int | None = None
+    hang_up_at: float | None = None
     mute: bool = False
     answer: int = 200
 
@@ -63,13 +63,10 @@ class FaxCall:
     offers: list[bytes] = field(default_factory=list)
     answers: list[bytes] = field(default_factory=list)
     status: int = 0
+    confirmed: asyncio.Event = field(default_factory=asyncio.Event)
     over: asyncio.Event = field(default_factory=asyncio.Event)
     ours: bytes = b""
     offered: bytes | None = None
-
-    @property
-    def spool_folder(self) -> Path:
-        return self.job.folder.path
 
 
 class FaxCarrier(Station):
@@ -105,7 +102,8 @@ class FaxCarrier(Station):
         audio = t38.audio_offer(call.origin, job.local_audio)
         image = t38.offer(call.origin, job.local_t38)
         both = audio + image[image.index(b"m=image") :]
-        call.ours = {"audio": audio, "image": image, "both": both}[manner.first]
+        opus = audio.replace(b"RTP/AVP 8 0", b"RTP/AVP 96").replace(b"8 PCMA/8000", b"96 opus/48000/2")
+        call.ours = {"audio": audio, "image": image, "both": both, "opus": opus}[manner.first]
         leg.call(call.ours, None)
         return call
 
@@ -145,16 +143,16 @@ class FaxCarrier(Station):
         async for event in call.job.events():
             if isinstance(event, PageStored):
                 call.said.append(f"page {event.number}")
+                call.confirmed.set()
                 if call.manner.hang_up_after == event.number:
-                    call.leg.release(16)
-                    call.over.set()
+                    self._hang_up(call)
                 if call.manner.refresh and event.number == 1:
                     self._offer_again(call)
             elif isinstance(event, Finished):
                 call.said.append(f"finished {event.result.code}")
                 # Whoever received hangs up; a sender of ours that is alone does.
                 if not call.over.is_set():
-                    self.port.later(4.0, lambda: call.over.is_set() or call.leg.release(16))
+                    self.port.later(4.0, lambda: call.over.is_set() or self._hang_up(call))
 
     # -- the dialog ----------------------------------------------------------------------------------------------------
 
@@ -169,6 +167,8 @@ class FaxCarrier(Station):
                 self._use(call, sdp)
                 if manner.own is not None:
                     self.port.later(manner.own, lambda: self._offer(call))
+                if manner.hang_up_at is not None:
+                    self.port.later(manner.hang_up_at, lambda: self._hang_up(call))
             case ev.Rejected(_, status, _, _):
                 call.status = status
                 call.job.hang_up(str(status))
@@ -193,6 +193,11 @@ class FaxCarrier(Station):
                 call.said.append("bye")
                 call.job.hang_up("bye")
                 call.over.set()
+
+    def _hang_up(self, call: FaxCall) -> None:
+        call.leg.release(16)
+        call.job.hang_up("hung up")
+        call.over.set()
 
     def _decide(self, call: FaxCall, sdp: bytes) -> None:
         if b"m=image" not in sdp:
@@ -261,6 +266,3 @@ async def ended(call: FaxCall, seconds: float = 90.0) -> FaxResult:
     async with asyncio.timeout(seconds):
         await call.over.wait()
         return await call.job.result()
-
-
-Check = Callable[[], bool]
