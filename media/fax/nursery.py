@@ -16,11 +16,13 @@ import select
 import socket
 import sys
 import traceback
+from contextlib import suppress
 from typing import Final
 
 from media.fax.call import MESSAGE, Order, run_call
 from media.fax.spandsp import library
 
+_NICE: Final = -10
 READY: Final = b'{"is": "ready"}'
 
 
@@ -36,6 +38,9 @@ class Nursery:
     def run(self) -> None:
         """Serve until the socket closes."""
         library()
+        with suppress(PermissionError):
+            # A late tick disturbs the far end's modem. This needs CAP_SYS_NICE, and is no more than a help.
+            os.setpriority(os.PRIO_PROCESS, 0, _NICE)
         # What is loaded now stays shared between all children.
         gc.collect()
         gc.freeze()

@@ -39,6 +39,7 @@ PATIENCE: Final = 90
 """Seconds without a frame or a line. T.30's own timers (at most 65 s) restart while there is noise on the line."""
 
 _CHECK_EVERY: Final = 50
+_QUIET_AFTER: Final = 10
 _CNG_TICKS: Final = 50 * 60
 
 
@@ -65,6 +66,7 @@ class Station:
         self._g711: G711 | None = None
         self._cng: CngDetector | None = None
         self._ticks = 0
+        self._spoke = 0
         self._progress = 0
         self._lines = 0
         self._code: int | None = None
@@ -91,6 +93,11 @@ class Station:
         """Whether the present transport is T.38."""
         return self._t38 is not None
 
+    @property
+    def quiet(self) -> bool:
+        """Whether we have said nothing for a while: the far end's turn."""
+        return self._ticks - self._spoke >= _QUIET_AFTER
+
     # -- transports
 
     def start_audio(self, alaw: bool) -> None:
@@ -109,6 +116,7 @@ class Station:
 
         def gated(ifp: bytes, times: int) -> None:
             if not self._mute and run is self._run:
+                self._spoke = self._ticks
                 send(ifp, times)
 
         modems = Modem.V27TER | Modem.V29 | Modem.V17
@@ -135,7 +143,11 @@ class Station:
             return self._g711.silence
         payload = self._g711.encode(self._audio.speak())
         self._obey()
-        return self._g711.silence if self._mute else payload
+        if self._mute:
+            return self._g711.silence
+        if payload != self._g711.silence:
+            self._spoke = self._ticks
+        return payload
 
     def hear_ifp(self, sequence: int, ifp: bytes) -> None:
         """An IFP packet, in order."""

@@ -246,9 +246,8 @@ class Receiver:
         return ready
 
     def _remember(self, sequence: int, ifp: bytes) -> None:
-        if self._parities:
-            self._heard[sequence] = ifp
-            self._heard.pop((sequence - MAX_SECONDARIES * MAX_FEC_SPAN) & _MASK, None)
+        self._heard[sequence] = ifp
+        self._heard.pop((sequence - MAX_SECONDARIES * MAX_FEC_SPAN) & _MASK, None)
 
     def _keep_parities(self, packet: Packet) -> None:
         # Parity m of n covers every n-th packet before this one, `span` of them (T.38 section 9.1.4.2).

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import socket
 from collections.abc import Mapping
@@ -15,6 +16,8 @@ from media.fax.mail import title
 from media.fax.spool import Folder, SpoolError
 
 _MEMORY = 2 << 30
+# Documents wait for calls.
+_NICE = 5
 
 
 def run_document(control: socket.socket, order: Mapping[str, str]) -> None:
@@ -23,6 +26,7 @@ def run_document(control: socket.socket, order: Mapping[str, str]) -> None:
     {"make": "pdf", "folder": path, "password": optional}   the folder's pages become its fax.pdf
     {"make": "tiff", "source": path, "target": path, "resolution": name}
     """
+    os.setpriority(os.PRIO_PROCESS, 0, _NICE)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     try:
