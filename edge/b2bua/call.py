@@ -15,6 +15,7 @@ from edge.b2bua import actions as do
 from edge.b2bua import events as ev
 from edge.b2bua import hunt
 from edge.b2bua.actions import CallAction
+from edge.b2bua.changes import Changes
 from edge.b2bua.events import CallEvent, LegId
 
 A: LegId = "a"
@@ -57,18 +58,6 @@ class CallTimers:
     """A call at the longest."""
 
 
-@dataclass(slots=True)
-class _Modification:
-    """A re-INVITE or UPDATE on its way from one leg to the other."""
-
-    source: LegId
-    to: LegId
-    offer: bytes | None
-    update: bool
-    sent: bool = False
-    answered: bool = False
-
-
 class Call:
     """One call between a caller (leg `a`) and the branches of its targets."""
 
@@ -79,8 +68,7 @@ class Call:
         "_emergency",
         "_failover_on",
         "_failure",
-        "_last_sdp",
-        "_modification",
+        "_media",
         "_no_answer_after",
         "_offer",
         "_progress_status",
@@ -123,14 +111,13 @@ class Call:
         self._progress_status = 0
         self._early_leg: LegId | None = None
         self._accepted_late_offer = False
-        self._last_sdp: dict[LegId, bytes] = {}
-        self._modification: _Modification | None = None
+        self._media = Changes()
 
     def start(self) -> list[CallAction]:
         """The first actions."""
         if self._offer is None:
             return self._start_target()
-        self._last_sdp[A] = self._offer
+        self._media.last[A] = self._offer
         return [do.RelayForward("offer", A, self._offer)]
 
     def retarget(self, targets: int, no_answer_after: float | None) -> None:
@@ -201,9 +188,9 @@ class Call:
             self._early_leg = event.leg
         if self._early_leg != event.leg:
             return out
-        if self._last_sdp.get(event.leg) == event.sdp:
+        if self._media.last.get(event.leg) == event.sdp:
             return out
-        self._last_sdp[event.leg] = event.sdp
+        self._media.last[event.leg] = event.sdp
         out.append(do.RelayForward(f"early-{event.status}", event.leg, event.sdp))
         return out
 
@@ -224,7 +211,7 @@ class Call:
             self.branches[leg] = Branch.DONE
             return [do.Ack(leg), do.Release(leg, 16)]
         self.branches[leg] = Branch.ANSWERED
-        sdp = event.sdp if event.sdp is not None else self._last_sdp.get(leg)
+        sdp = event.sdp if event.sdp is not None else self._media.last.get(leg)
         out: list[CallAction] = [do.StopTimer("answer"), do.StopTimer("first-response")]
         if sdp is None:
             self.branches[leg] = Branch.DONE
@@ -234,7 +221,7 @@ class Call:
         self.phase = Phase.ANSWERING
         if self._offer is not None:
             out.append(do.Ack(leg))
-        self._last_sdp[leg] = sdp
+        self._media.last[leg] = sdp
         out.append(do.RelayForward("answer", leg, sdp))
         return out + self._cancel_branches(answered_elsewhere=True)
 
@@ -384,7 +371,7 @@ class Call:
         self, outcome: str, released_by: str, status: int, q850: int | None, detail: str = ""
     ) -> list[CallAction]:
         self.phase = Phase.ENDED
-        self._modification = None
+        self._media.forget()
         return [do.Finish(outcome, released_by, status, q850, detail)]
 
     # -- media ------------------------------------------------------------------------------------------------------
@@ -412,89 +399,44 @@ class Call:
                 return []
             self._accepted_late_offer = True
             return [do.Ack(self.winner, event.sdp)]
-        return self._modification_relayed(event)
+        return self._media.relayed(event) if self.phase is Phase.UP else []
 
     def _relay_failed(self, event: ev.RelayFailed, now: float) -> list[CallAction]:
         purpose = event.purpose
         if purpose in ("offer", "answer", "late-answer"):
             return self._end(38 if event.status >= 500 else 88, event.detail, event.status)
-        modification = self._modification
-        if modification is None or not purpose.startswith("modify"):
-            return []
-        self._modification = None
-        if purpose == "modify":
-            return [do.RefuseModify(modification.source, event.status)]
-        return self._end(41, event.detail)
+        out = self._media.relay_failed(event)
+        return self._end(41, event.detail) if out is None else out
 
     def _answer_in_ack(self, event: ev.AnswerInAck, now: float) -> list[CallAction]:
         """The answer to an offer that we passed in a 2xx: of the call itself, or of a re-INVITE without SDP."""
         if self.phase is not Phase.UP:
             return []
-        modification = self._modification
-        if modification is not None and modification.answered and modification.source == event.leg:
+        if self._media.expects_answer_of(event.leg):
             if event.sdp is None:
                 return self._end(127, "the ACK of a re-INVITE had no answer")
-            self._last_sdp[event.leg] = event.sdp
+            self._media.last[event.leg] = event.sdp
             return [do.RelayForward("modify-ack", event.leg, event.sdp)]
         if event.leg != A or self._offer is not None or self._accepted_late_offer:
             return []
         if event.sdp is None:
             return self._end(127, "the caller's ACK had no answer to our offer")
-        self._last_sdp[A] = event.sdp
+        self._media.last[A] = event.sdp
         return [do.RelayForward("late-answer", A, event.sdp)]
 
-    # -- changes of a call that is up -------------------------------------------------------------------------------
+    # -- a call that is up ------------------------------------------------------------------------------------------
 
     def _modify_offered(self, event: ev.ModifyOffered, now: float) -> list[CallAction]:
         other = self.other(event.leg)
-        if other is None or self._modification is not None or (self._offer is None and not self._accepted_late_offer):
+        if other is None or not self.settled:
             return [do.RefuseModify(event.leg, 491)]
-        self._modification = _Modification(event.leg, other, event.sdp, event.update)
-        if event.sdp is None:
-            self._modification.sent = True
-            return [do.Modify(other, None, event.update)]
-        return [do.RelayForward("modify", event.leg, event.sdp)]
+        return self._media.offered(event, other)
 
     def _modify_answered(self, event: ev.ModifyAnswered, now: float) -> list[CallAction]:
-        modification = self._modification
-        if modification is None or modification.to != event.leg or not modification.sent or modification.answered:
-            return []
-        modification.answered = True
-        if event.sdp is None:
-            self._modification = None
-            return [do.RefuseModify(modification.source, 488)]
-        if modification.offer is not None:
-            self._last_sdp[modification.source] = modification.offer
-        self._last_sdp[event.leg] = event.sdp
-        return [do.RelayForward("modify-answer", event.leg, event.sdp)]
-
-    def _modification_relayed(self, event: ev.Relayed) -> list[CallAction]:
-        modification = self._modification
-        if modification is None or self.phase is not Phase.UP:
-            return []
-        if event.purpose == "modify":
-            modification.sent = True
-            return [do.Modify(modification.to, event.sdp, modification.update)]
-        if event.purpose == "modify-answer":
-            if modification.offer is not None:
-                self._modification = None
-            return [do.AcceptModify(modification.source, event.sdp)]
-        if event.purpose == "modify-ack":
-            self._modification = None
-            return [do.Ack(modification.to, event.sdp)]
-        return []
+        return self._media.answered(event)
 
     def _modify_refused(self, event: ev.ModifyRefused, now: float) -> list[CallAction]:
-        modification = self._modification
-        if modification is None or modification.to != event.leg or modification.answered:
-            return []
-        self._modification = None
-        out: list[CallAction] = [do.RefuseModify(modification.source, event.status)]
-        before = self._last_sdp.get(modification.source)
-        if modification.offer is not None and before is not None:
-            # the session stays as it was (RFC 3261 section 14.1), so the relay must hear the old addresses again
-            out.append(do.RelayForward("restore", modification.source, before))
-        return out
+        return self._media.refused(event)
 
     def _info(self, event: ev.InfoReceived, now: float) -> list[CallAction]:
         other = self.other(event.leg)
@@ -513,15 +455,11 @@ class Call:
     @property
     def settled(self) -> bool:
         """True where nobody waits for the answer to an offer: another party may take a leg's place."""
-        return (
-            self.phase is Phase.UP
-            and self._modification is None
-            and (self._offer is not None or self._accepted_late_offer)
-        )
+        return self.phase is Phase.UP and self._media.idle and (self._offer is not None or self._accepted_late_offer)
 
     def description(self, leg: LegId) -> bytes | None:
         """What the party of a leg last said of its media."""
-        return self._last_sdp.get(leg)
+        return self._media.last.get(leg)
 
     def other(self, leg: LegId) -> LegId | None:
         """The other leg of a call that is up; None for a leg that has no part in it."""
