@@ -229,6 +229,24 @@ async def test_a_call_turns_to_t38_and_back(relay: RtpIoRelay, peer: MakePeer) -
     await session.delete()
 
 
+async def test_a_passive_session_changes_nothing_but_the_origin(relay: RtpIoRelay, peer: MakePeer) -> None:
+    """Two joined calls have one session that relays; in the other's dialogs o= goes on as before (RFC 3264 section 8),
+    also when its ports are gone."""
+    a, b, c = peer(), peer(), peer()
+    session, other = relay.session("carries", nobody), relay.session("passes", nobody)
+    _, told_a = await connect(other, a, b)
+    offer = await session.forward(c.sdp(), "a", "a")
+    other.passive = True
+    passed = Told.read(await other.forward(offer, "b", "b1"))
+    assert passed.ports == Told.read(offer).ports and passed.version == told_a.version + 1
+    assert passed.text.split("\r\n")[1].split()[1] == told_a.text.split("\r\n")[1].split()[1]
+    assert passed.text.split("\r\n")[2:] == offer.decode().split("\r\n")[2:]
+    figures = await other.delete()
+    assert Told.read(await other.forward(offer, "b", "b1")).version == passed.version
+    assert await other.delete() == figures
+    await session.delete()
+
+
 async def test_early_media_of_one_branch_then_the_answer_of_another(relay: RtpIoRelay, peer: MakePeer) -> None:
     """Forked B legs: A hears the branch that spoke last, and the winner once it has answered."""
     a, b1, b2 = peer(), peer(), peer()

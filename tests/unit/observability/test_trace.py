@@ -178,3 +178,19 @@ def sum16(data: bytes) -> int:
     while total > 0xFFFF:
         total = (total & 0xFFFF) + (total >> 16)
     return total
+
+
+def test_joined_calls_are_one_ladder() -> None:
+    """Who asks for a call that was transferred sees the dialogs of both; what goes out of memory goes for both."""
+    tap = Tap(10_000)
+    for call, sip_call_id in (("c1", "one"), ("c2", "two"), ("c3", "three")):
+        tap.link(call, sip_call_id)
+        tap.message("in", sip("INVITE sip:x SIP/2.0", sip_call_id, "1 INVITE"), A, 1.0)
+    tap.join("c1", "c2")
+    tap.join("c2", "c3")
+    for key, first in (("c1", "one"), ("three", "three")):
+        found = tap.find(key)
+        assert found is not None and found.legs[0].sip_call_id == first
+        assert {leg.sip_call_id for leg in found.legs} == {"one", "two", "three"}
+    tap.purge(2.0 + 7 * DAY)
+    assert tap.find("c1") is None and not tap._joined
