@@ -83,7 +83,7 @@ class Office:
 
     def processes(self) -> dict[str, list[int]]:
         """Process ids by what they are."""
-        postmaster = int((self.edge.folder / "data/database/postmaster.pid").read_text().split()[0])
+        postmaster = int((self.edge.data / "database/postmaster.pid").read_text().split()[0])
         children = _children(self.signalling)
         relay = [pid for pid in children if b"media.relay.process" in Path(f"/proc/{pid}/cmdline").read_bytes()]
         return {
