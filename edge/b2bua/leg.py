@@ -369,6 +369,9 @@ class Leg:
                 self.dialog.refresh_target(message)
             except RemoteProtocolError:
                 pass  # the old target stays: a broken Contact must not end a call
+        self._note_abilities(message)
+
+    def _note_abilities(self, message: Request | Response) -> None:
         if allow := message.headers.get_all("allow"):
             self._peer_allows = _methods(", ".join(allow))
 
@@ -522,7 +525,7 @@ class _Modification:
         self._refused(408)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def _methods(allow: str) -> frozenset[str]:
     return frozenset(method.strip().upper() for method in allow.split(","))
 

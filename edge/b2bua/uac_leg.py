@@ -135,7 +135,7 @@ class UacLeg(Leg):
         self._final = True
         self.invite = _dialog_part(self.invite)
         self._unacknowledged = self.invite.cseq.number
-        self._refresh_target(response)
+        self._note_abilities(response)
         sdp = sdp_of(response)
         if sdp is not None:
             self._remote_sdp = sdp

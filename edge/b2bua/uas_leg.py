@@ -52,7 +52,7 @@ class UasLeg(Leg):
         self.dialog = Dialog.uas(request, self.local_tag)
         self._tx: TransactionId | None = tx
         self._remote_sdp = self.offer
-        self._refresh_target(request)
+        self._note_abilities(request)
 
     def progress(self, status: int, sdp: bytes | None) -> None:
         """180 or 183."""

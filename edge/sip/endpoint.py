@@ -238,7 +238,7 @@ class Endpoint:
         remote = flow.remote
         marked = via.with_received(remote.host, remote.port)
         if marked is not via:
-            request.headers.replace_first("via", ", ".join((str(marked), *values[1:])))
+            request.set_top_via(marked, ", ".join((str(marked), *values[1:])))
         reply = flow
         if flow.transport == "udp" and not asked and via.host == remote.host:
             port = via.port or _DEFAULT_PORT["udp"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 
 from edge.sip.errors import LocalProtocolError
 
@@ -32,9 +33,17 @@ def field_name(key: str) -> str:
 
 
 def _field(name: str, value: str) -> tuple[str, str, str]:
-    if "\n" in value or "\r" in value or "\n" in name or "\r" in name:
+    if "\n" in value or "\r" in value:
         raise LocalProtocolError(f"line break in header field {name[:40]!r}")
-    return field_key(name), name, value
+    return _own_key(name), name, value
+
+
+@lru_cache(maxsize=256)
+def _own_key(name: str) -> str:
+    """The key of a name that we write: there are few of them."""
+    if "\n" in name or "\r" in name:
+        raise LocalProtocolError(f"line break in header field {name[:40]!r}")
+    return field_key(name)
 
 
 class Headers:

@@ -23,11 +23,11 @@ class Message:
     """What requests and responses share.
 
     Typed views (`top_via`, `cseq`, `from_`, `to`, `contacts`) parse when asked and raise RemoteProtocolError(400)
-    for a bad or missing field. `top_via`, `from_` and `to` keep their result for as long as the field has the same
-    text. Header text is UTF-8 with `surrogateescape`, so that bytes that are none leave as they came.
+    for a bad or missing field. `top_via`, `cseq`, `from_` and `to` keep their result for as long as the field has the
+    same text. Header text is UTF-8 with `surrogateescape`, so that bytes that are none leave as they came.
     """
 
-    __slots__ = ("_from", "_to", "_via", "body", "headers")
+    __slots__ = ("_cseq", "_from", "_to", "_via", "body", "headers")
 
     headers: Headers
     body: bytes
@@ -35,6 +35,7 @@ class Message:
     def __init__(self, headers: Headers | None = None, body: bytes = b"") -> None:
         self.headers = headers if headers is not None else Headers()
         self.body = body
+        self._cseq: tuple[str, CSeq] | None = None
         self._from: tuple[str, NameAddr] | None = None
         self._to: tuple[str, NameAddr] | None = None
         self._via: tuple[str, Via] | None = None
@@ -52,7 +53,13 @@ class Message:
 
     @property
     def cseq(self) -> CSeq:
-        number, _, method = self.need("cseq").partition(" ")
+        text = self.need("cseq")
+        if self._cseq is None or self._cseq[0] is not text:
+            self._cseq = text, self._read_cseq(text)
+        return self._cseq[1]
+
+    def _read_cseq(self, text: str) -> CSeq:
+        number, _, method = text.partition(" ")
         method = method.strip()
         if not (len(number) <= 10 and number.isascii() and number.isdigit() and method) or " " in method:
             number, method = self._odd_cseq()
@@ -89,6 +96,11 @@ class Message:
         if self._to is None or self._to[0] is not text:
             self._to = text, NameAddr.parse(text)
         return self._to[1]
+
+    def set_top_via(self, value: Via, text: str) -> None:
+        """Replace the first Via field by `text`, which begins with `value`."""
+        self.headers.replace_first("via", text)
+        self._via = text, value
 
     def set_from(self, value: NameAddr) -> None:
         """Replace From."""

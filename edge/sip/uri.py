@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote as percent_decode
 
@@ -22,6 +23,9 @@ _SIP: Final = re.compile(
 )
 """What follows `sip:`. An "@" must be escaped everywhere else (section 25.1), so the first one ends the user part:
 before it ";" and "?" belong to the user, after it they begin parameters and headers (which may hold a careless "@")."""
+
+KEPT: Final = 300
+"""Characters of a text whose parsed form is kept: longer ones would let strangers fill the memory."""
 
 _OPAQUE: Final = re.compile(r'[^\x00-\x20\x7f<>"]+')
 _SCHEME: Final = re.compile(r"[a-z][a-z0-9+.\-]*")
@@ -51,36 +55,7 @@ class Uri:
 
         With `any_scheme` a URI of a scheme we do not know is opaque instead (`From: <http://...>` is well formed).
         """
-        scheme, colon, rest = text.partition(":")
-        scheme = scheme.lower()
-        if scheme != "sip" and scheme != "sips":
-            if not colon or not _SCHEME.fullmatch(scheme) or not _OPAQUE.fullmatch(rest):
-                raise RemoteProtocolError("not a URI")
-            return cls._of_other(scheme, rest, any_scheme)
-        match = _SIP.fullmatch(rest)
-        if match is None:
-            raise RemoteProtocolError("bad SIP URI")
-        user, password, host, ipv6, port, params, headers = match.groups()
-        return cls(
-            scheme,
-            user,
-            host or ipv6,
-            _port(port) if port else None,
-            Params.parse(params) if params else EMPTY,
-            password,
-            headers or "",
-        )
-
-    @classmethod
-    def _of_other(cls, scheme: str, rest: str, any_scheme: bool) -> Uri:
-        if scheme == "tel":
-            number, _, tail = rest.partition(";")
-            if not number:
-                raise RemoteProtocolError("tel URI without a number")
-            return cls("tel", number, "", None, Params.parse(tail))
-        if not any_scheme:
-            raise RemoteProtocolError(f"URI scheme {scheme[:20]!r} is not supported", 416)
-        return cls(scheme, rest, "")
+        return _parse(text, any_scheme) if len(text) <= KEPT else _parse.__wrapped__(text, any_scheme)
 
     @property
     def decoded_user(self) -> str:
@@ -127,6 +102,41 @@ class Uri:
         if self.password is not None:
             return f"{self.scheme}:{self.user}:{self.password}@{tail}"
         return f"{self.scheme}:{self.user}@{tail}"
+
+
+@lru_cache(maxsize=4096)
+def _parse(text: str, any_scheme: bool) -> Uri:
+    # the results are kept, since the same contacts and numbers come all the time
+    scheme, colon, rest = text.partition(":")
+    scheme = scheme.lower()
+    if scheme != "sip" and scheme != "sips":
+        if not colon or not _SCHEME.fullmatch(scheme) or not _OPAQUE.fullmatch(rest):
+            raise RemoteProtocolError("not a URI")
+        return _of_other(scheme, rest, any_scheme)
+    match = _SIP.fullmatch(rest)
+    if match is None:
+        raise RemoteProtocolError("bad SIP URI")
+    user, password, host, ipv6, port, params, headers = match.groups()
+    return Uri(
+        scheme,
+        user,
+        host or ipv6,
+        _port(port) if port else None,
+        Params.parse(params) if params else EMPTY,
+        password,
+        headers or "",
+    )
+
+
+def _of_other(scheme: str, rest: str, any_scheme: bool) -> Uri:
+    if scheme == "tel":
+        number, _, tail = rest.partition(";")
+        if not number:
+            raise RemoteProtocolError("tel URI without a number")
+        return Uri("tel", number, "", None, Params.parse(tail))
+    if not any_scheme:
+        raise RemoteProtocolError(f"URI scheme {scheme[:20]!r} is not supported", 416)
+    return Uri(scheme, rest, "")
 
 
 _NEVER_ALONE: Final = frozenset({"transport", "user", "ttl", "method", "maddr"})

@@ -326,7 +326,7 @@ class Driver:
         return connection is not None and connection.send(data)
 
     def _handle(self, event: Event) -> None:
-        if isinstance(event, RequestReceived | AckReceived | ResponseReceived):
+        if isinstance(event, _MESSAGES):
             if event.flow.connection and (connection := self._connections.get(event.flow.connection)) is not None:
                 connection.message_received()
         elif isinstance(event, PongReceived):
@@ -375,7 +375,8 @@ class Driver:
                 return
             self._timer.cancel()
         self._armed = deadline
-        self._timer = self._loop.call_later(max(0.0, deadline - self._clock.now()), self._due)
+        # never early: the loop counts in milliseconds and would come back again and again in the last one
+        self._timer = self._loop.call_later(max(0.0, deadline - self._clock.now()) + 0.001, self._due)
 
     def _due(self) -> None:
         self._timer = None
@@ -502,6 +503,7 @@ class Driver:
         self._advertised[(listener.transport, local)] = Address(host, port or local.port)
 
 
+_MESSAGES = (RequestReceived, AckReceived, ResponseReceived)
 _ANY = frozenset(("0.0.0.0", "::"))
 _MOST_OWN = 4096
 

@@ -13,6 +13,7 @@ from edge.transport.errors import ListenError
 _BATCH = 32  # datagrams read before other work of the loop gets its turn
 _BUFFER = 4 * 1024 * 1024  # asked of the kernel, which may grant less
 _LARGEST = 65535
+_MOST_FLOWS = 16384
 
 
 def bound_socket(kind: socket.SocketKind, transport: str, address: Address) -> socket.socket:
@@ -56,6 +57,7 @@ class UdpSocket:
         self._received = received
         self._buffer = bytearray(_LARGEST)
         self._view = memoryview(self._buffer)
+        self._flows: dict[tuple[str, int], Flow] = {}
 
     def start(self) -> None:
         """Begin to read."""
@@ -85,4 +87,11 @@ class UdpSocket:
                 return
             except OSError:  # the kernel reports what became of an earlier datagram; the next read goes on
                 continue
-            self._received(bytes(view[:size]), Flow("udp", self.local, Address(source[0], source[1])))
+            self._received(bytes(view[:size]), self._flows.get(source) or self._flow(source))
+
+    def _flow(self, source: tuple[str, int]) -> Flow:
+        """The flow from a source, one object for all its datagrams: they are kept with every message of a trace."""
+        if len(self._flows) >= _MOST_FLOWS:
+            self._flows.clear()
+        flow = self._flows[source] = Flow("udp", self.local, Address(source[0], source[1]))
+        return flow

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from edge.sip.errors import RemoteProtocolError
 from edge.sip.params import EMPTY, Params
-from edge.sip.uri import format_host, parse_hostport
+from edge.sip.uri import KEPT, format_host, parse_hostport
 
 # any version is read, so that a request of another one can be answered with 505
 _HEAD: Final = re.compile(r"\s*SIP\s*/\s*[^\s/]+\s*/\s*([A-Za-z0-9\-.!%*_+`'~]+)\s+(\S.*)", re.IGNORECASE | re.DOTALL)
@@ -27,15 +28,8 @@ class Via:
     def parse(cls, text: str) -> Via:
         """Parse one value (a list is to be split before). Raises RemoteProtocolError; None is owed without a Via."""
         head, _, tail = text.partition(";")
-        match = _HEAD.fullmatch(head)
-        if match is None:
-            raise RemoteProtocolError("bad Via", None)
-        transport, sent_by = match.groups()
-        try:
-            host, port = parse_hostport(sent_by)
-        except RemoteProtocolError as error:
-            raise RemoteProtocolError(f"Via: {error.detail}", None) from error
-        return cls(transport.upper(), host, port, Params.parse(tail))
+        transport, host, port = _sender(head) if len(head) <= KEPT else _sender.__wrapped__(head)
+        return cls(transport, host, port, Params.parse(tail))
 
     @property
     def branch(self) -> str | None:
@@ -61,3 +55,17 @@ class Via:
     def __str__(self) -> str:
         port = f":{self.port}" if self.port is not None else ""
         return f"SIP/2.0/{self.transport} {format_host(self.host)}{port}{self.params}"
+
+
+@lru_cache(maxsize=4096)
+def _sender(head: str) -> tuple[str, str, int | None]:
+    """Transport, host and port of what stands before the parameters: the same in all messages of a peer."""
+    match = _HEAD.fullmatch(head)
+    if match is None:
+        raise RemoteProtocolError("bad Via", None)
+    transport, sent_by = match.groups()
+    try:
+        host, port = parse_hostport(sent_by)
+    except RemoteProtocolError as error:
+        raise RemoteProtocolError(f"Via: {error.detail}", None) from error
+    return transport.upper(), host, port
