@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import pytest
 from peers import tones
+from peers.linphone import Linphone
 from peers.phone import Phone
 from peers.pjsua import Pjsua
+from peers.process import poll
 from peers.sipp import SCENARIOS
 from peers.world import SEATS, SOMEBODY, World
 
@@ -234,6 +236,24 @@ def test_other_phones(world: World, kind: str, part: str) -> None:
     tones.talk(2)
     carol.hangup()
     bob.wait_closed()
+    world.peers.stop_phones()
+    assert_talked(bob, carol)
+
+
+def test_linphone_joins_two_calls(world: World) -> None:
+    """The attended transfer of another stack."""
+    alice = world.phone("linphone", "alice", tone=440)
+    assert isinstance(alice, Linphone)
+    bob, carol = pjsua(world, "bobby", 1010), pjsua(world, "carol", 1750)
+    connect(bob, alice, SEATS["alice"][0])
+    alice.hold()
+    connect(alice, carol, SEATS["carol"][0])
+    mark = world.edge.mark
+    alice.transfer_attended()
+    poll(lambda: bool(world.edge.events("call.transferred", mark)), "the edge has joined the calls")
+    tones.talk(2)
+    bob.hangup()
+    carol.wait_closed()
     world.peers.stop_phones()
     assert_talked(bob, carol)
 

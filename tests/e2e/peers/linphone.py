@@ -167,6 +167,10 @@ class Linphone:
         """Blind transfer (REFER) of the call."""
         self._say(f"transfer {self.account.uri(target)}")
 
+    def transfer_attended(self, index: int = 0, to: int = 1) -> None:
+        """Transfer call `index` to the party of call `to` (REFER with Replaces)."""
+        self._say(f"transfer {index + 1} --to-call {to + 1}")
+
     def send_dtmf(self, digits: str) -> None:
         for digit in digits:
             self._say(digit)
