@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-
 from peers.edge import COMMAND
 from peers.ports import take_port, take_ports
 from peers.process import PeerProcess

@@ -1,4 +1,4 @@
-"""Descriptions of transferred parties (RFC 3264): what is offered to a new party, and when somebody need not be told."""
+"""Descriptions of transferred parties (RFC 3264): what a new party is offered, and when nobody need be told."""
 
 from __future__ import annotations
 
