@@ -107,12 +107,26 @@ class Transferring:
         try:
             while self._mailbox:
                 self._run(self._transfer.on_event(self._mailbox.popleft()))
+        except Exception as error:
+            self._engine.internal_error("b2bua.transfer", error, call=self._home.id)
+            self._collapse()
         finally:
             self._draining = False
 
     def _run(self, actions: list[t.TransferAction]) -> None:
         for action in actions:
             _DO[type(action)](self, action)
+
+    def _collapse(self) -> None:
+        """A fault of ours: end all that has a part in it, so that nothing leaks."""
+        self._mailbox.clear()
+        self._home.transfer = None
+        for leg in (self._leg, self._consult):
+            if leg is not None:
+                self._let_go(leg)
+        for call in (self._home, self._away):
+            if call is not None:
+                call.end(41, "internal error")
 
     # -- the transferor's legs ---------------------------------------------------------------------------------------
 

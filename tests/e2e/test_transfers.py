@@ -159,7 +159,9 @@ def test_hold_and_blind_transfer(world: World) -> None:
 
 
 def test_blind_transfer_to_the_outside(world: World) -> None:
-    """A caller from outside goes outside again: one channel in, one out, and one party's end is the other's."""
+    """A caller from outside goes outside again: one channel in, one out, one party's end is the other's; each call has
+    its record, and the ladder of either shows both."""
+    mark = world.edge.mark
     carol = pjsua(world, "carol")
     caller = world.network_calls("uac_answers_reinvite", SEATS["carol"][1], talk_ms=2000)
     carol.wait_incoming()
@@ -175,6 +177,13 @@ def test_blind_transfer_to_the_outside(world: World) -> None:
     invite = target.wait().requests("INVITE")[0]
     assert ELSEWHERE in invite.request_uri
     assert SEATS["carol"][1] in invite.header("Diversion")
+    poll(lambda: len(world.edge.events("call.finished", mark)) == 2, "both calls are recorded")
+    records = {str(line["direction"]): line for line in world.edge.events("call.finished", mark)}
+    tried = records["inbound"]["attempts"]
+    assert isinstance(tried, list) and "seat carol 200" in tried and tried[-1] == "carrier static 200"
+    assert (records["outbound"]["source_name"], records["outbound"]["target_name"]) == ("carol", "static")
+    ladder = world.edge.get(f"/trace/{records['inbound']['call']}?messages=1")[1]
+    assert invite.header("Call-ID") in ladder and "REFER" in ladder
 
 
 def test_colleague_is_transferred_to_the_outside(world: World) -> None:

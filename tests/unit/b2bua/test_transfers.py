@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from dialplan.model import Reason, Refusal
 from edge.b2bua import events as ev
+from edge.b2bua import transfer, transfers
 from edge.b2bua.bridge import BridgeLeg
 from edge.b2bua.call import Phase
 from edge.b2bua.refer import Replaces
@@ -326,6 +327,21 @@ def test_transfer_of_a_transfer(world: World) -> None:
     last = third.legs["b1"]
     assert isinstance(last, PeerLeg)
     joined(world, (home, anna), (third, last))
+
+
+def test_a_fault_of_ours_leaves_nothing_behind(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever breaks in a transfer: both calls end, and the transferor is released."""
+    world.faults_wanted = True
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setitem(transfers._DO, transfer.Join, broken)
+    _, away, _, _ = blind(world)
+    away.branch(ev.Answered("b1", sdp("target")))
+    world.settle()
+    assert [str(error) for error in world.faults] == ["broken"]
+    world.check_ended()
 
 
 # -- every order ------------------------------------------------------------------------------------------------------

@@ -154,6 +154,9 @@ class HandRunner:
             self.run(self.call.on_event(self._mailbox.pop(0), self.world.now + 1))
         self._draining = False
 
+    def end(self, q850: int, detail: str) -> None:
+        self.post("a", ev.Ended(q850, detail))
+
     def other(self, leg: LegId) -> LegId | None:
         return self.call.other(leg)
 
@@ -289,6 +292,8 @@ class World:
         """REFERs so far, for the random world."""
         self.final_notifies = 0
         self.refused: list[int] = []
+        self.faults: list[Exception] = []
+        self.faults_wanted = False
         self.retired: list[Leg] = []
         self.refuse: Refusal | None = None
         self.found: tuple[HandRunner, PeerLeg] | None = None
@@ -304,6 +309,7 @@ class World:
             snapshot=lambda: None,
             new_call_id=lambda: f"away{len(self.runners)}",
             draw=lambda: 0.0,
+            internal_error=self._fault,
             domain="edge.example",
             tap=SimpleNamespace(join=lambda call, other: None),
         )
@@ -311,6 +317,11 @@ class World:
         monkeypatch.setattr(transfers, "decide", lambda attempt, snapshot, now: self.refuse or self._plan())
         monkeypatch.setattr(transfers, "note_refusal", lambda *args: None)
         monkeypatch.setattr(transfers, "CallRunner", self._away)
+
+    def _fault(self, where: str, error: Exception, **context: str) -> None:
+        self.faults.append(error)
+        if not self.faults_wanted:
+            raise error
 
     def _plan(self) -> RoutePlan:
         trace = SimpleNamespace(add=lambda rule, text: None)
