@@ -202,6 +202,7 @@ class Views:
             calls=Counter(call.plan.direction.value for call in edge.calls.live()),
             registrations=edge.registrar.counts(),
             carriers=edge.carriers.up(),
+            transactions=edge.driver.transactions(),
             channels=edge.channels.by_level(),
             channels_shared=edge.channels.shared,
             relay_up=edge.relay.ready,

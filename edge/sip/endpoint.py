@@ -170,6 +170,10 @@ class Endpoint:
         """Live transactions."""
         return len(self._layer)
 
+    def transactions(self) -> dict[str, int]:
+        """Live transactions by kind: client-invite, client-other, server-invite, server-other."""
+        return self._layer.counts()
+
     # inside
 
     def _set_via(self, request: Request, flow: Flow, sent_by: str) -> str:

@@ -249,6 +249,10 @@ class Driver:
         """Open connections."""
         return len(self._connections)
 
+    def transactions(self) -> dict[str, int]:
+        """See `Endpoint.transactions`."""
+        return self._endpoint.transactions()
+
     # requests and responses; events that follow are handled after the call returned
 
     def send_request(self, request: Request, flow: Flow) -> TransactionId:

@@ -102,6 +102,14 @@ class TransactionLayer:
         """Live transactions."""
         return len(self._by_id)
 
+    def counts(self) -> dict[str, int]:
+        """Live transactions by kind: client or server, of an INVITE or another request."""
+        found = {"client-invite": 0, "client-other": 0, "server-invite": 0, "server-other": 0}
+        for tx in self._by_id.values():
+            side = "client" if tx.source is None else "server"
+            found[f"{side}-{'invite' if tx.method == 'INVITE' else 'other'}"] += 1
+        return found
+
     def state_of(self, id: TransactionId) -> State:
         """TERMINATED for a transaction that is over."""
         tx = self._by_id.get(id)

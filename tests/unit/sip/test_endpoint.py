@@ -240,6 +240,19 @@ def test_merging_ends_with_the_transaction() -> None:
     new_request(end, incoming(via="SIP/2.0/UDP 198.51.100.7:5062;branch=z9hG4bK2"))
 
 
+def test_transactions_are_counted_by_kind() -> None:
+    """What an operator watches for leaks: each kind rises with its transactions and falls to zero with their timers."""
+    end = endpoint()
+    invite = new_request(end, incoming("INVITE"))
+    other = new_request(end, incoming(via="SIP/2.0/UDP 198.51.100.7:5062;branch=z9hG4bK2;rport", call_id="c2"))
+    end.send_request(Request("OPTIONS", "sip:peer.example", other.request.headers.copy()), UDP, "192.0.2.1", 0.0)
+    assert end.transactions() == {"client-invite": 0, "client-other": 1, "server-invite": 1, "server-other": 1}
+    end.respond(invite.tx, response_to(invite.request, 200), 1.0)
+    end.respond(other.tx, response_to(other.request, 200), 1.0)
+    end.handle_timer(33.1)
+    assert set(end.transactions().values()) == {0}
+
+
 def test_ignored_invite_gets_no_answer_and_neither_does_its_cancel() -> None:
     """Domain 7.4a: a scanner learns nothing."""
     end = endpoint()
