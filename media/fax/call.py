@@ -38,7 +38,7 @@ from media.fax.udptl import Receiver, Sender
 
 TICK: Final = 0.02
 MESSAGE: Final = 65536
-_MOST_BEHIND: Final = 50
+_MOST_BEHIND: Final = 500
 # How many ticks of sound are sent late rather than left out: the buffers of far ends hold about as much.
 _CATCH_UP: Final = 7
 _STRIDE: Final = 3

@@ -1,7 +1,7 @@
 """A fixed jitter buffer for G.711 fax, and RTP's fixed header (RFC 3550 section 5.1). Pure.
 
 A modem signal survives no change of its timing: the delay is set once and changes only where the line is silent. It is
-long, 100 ms: T.30 does not mind waiting, and a packet that comes too late is as bad as one that is lost.
+long, 200 ms: T.30 does not mind waiting, and a packet that comes too late is as bad as one that is lost.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ TICK: Final = 160
 """Samples taken at a time: 20 ms."""
 
 # Depths in samples: playout begins with the first; outside of the other two the buffer is centred again in silence.
-_DELAY: Final = 5 * TICK
+_DELAY: Final = 10 * TICK
 _SHALLOW: Final = 2 * TICK
-_DEEP: Final = 12 * TICK
+_DEEP: Final = 20 * TICK
 _JUMP: Final = 16000
 _LATE_IN_A_ROW: Final = 10
 # A-law and mu-law of amplitudes next to zero.
