@@ -43,8 +43,19 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     port, admin, carrier = take_port(), take_port(), take_ports(2)
     process = PeerProcess(
         "demo",
-        [str(COMMAND), "demo", "up", "--folder", str(folder), "--port", str(port), "--admin", str(admin)]
-        + ["--carrier", str(carrier)],
+        [
+            str(COMMAND),
+            "demo",
+            "up",
+            "--folder",
+            str(folder),
+            "--port",
+            str(port),
+            "--admin",
+            str(admin),
+            "--carrier",
+            str(carrier),
+        ],
         folder / "screen.log",
     )
     process.wait_for("Ctrl-C ends everything", 60)

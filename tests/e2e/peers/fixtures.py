@@ -5,6 +5,7 @@ Imported by the conftest files of the rooms that test the running edge.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Callable, Generator, Iterator
@@ -45,7 +46,8 @@ def keep(item: pytest.Item | pytest.Collector) -> None:
 def artifacts(request: pytest.FixtureRequest) -> Iterator[Path]:
     """A folder of the requesting test or module under tests/_artifacts, removed unless something failed in it."""
     name = re.sub(r"[^A-Za-z0-9_.-]+", "_", request.node.nodeid.removeprefix("tests/")).strip("_")
-    path = ARTIFACTS / (name or "session")
+    # what two workers share by its name, such as a world for a whole folder of tests, is made by each for itself
+    path = ARTIFACTS / ((name or "session") + os.environ.get("PYTEST_XDIST_WORKER", ""))
     shutil.rmtree(path, ignore_errors=True)
     path.mkdir(parents=True)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 
@@ -15,7 +16,7 @@ __all__ = ["pytest_runtest_makereport"]
 @pytest.fixture(scope="session")
 def standing_plan(request: pytest.FixtureRequest) -> Iterator[PlanWorld]:
     """Its folder under tests/_artifacts stays when a test failed."""
-    folder = ARTIFACTS / "sipp_scenarios_dialplan"
+    folder = ARTIFACTS / ("sipp_scenarios_dialplan" + os.environ.get("PYTEST_XDIST_WORKER", ""))
     shutil.rmtree(folder, ignore_errors=True)
     world = PlanWorld(folder, {"t1": 0.1})
     try:
