@@ -17,7 +17,7 @@ from dialplan.model import ChannelClaim
 from edge.channels.counts import Claim, Counts, CountsAway, Session, Verdict
 from edge.channels.ledger import STARTS, Ledger, LimitReached, Row
 
-WAIT = 0.3
+WAIT = 1.0
 """Seconds that a call waits at most for the shared counts: for the statement under way, and for its own."""
 TELL_AFTER = 0.05
 """Seconds after which the shared counts hear of what nobody waits for, if no call takes it along earlier."""
