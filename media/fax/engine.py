@@ -279,7 +279,7 @@ class FaxEngine:
         if len(self._jobs) >= self._options.most:
             raise FaxError(f"{self._options.most} faxes are under way; no more are taken")
         try:
-            folder = await asyncio.to_thread(_made_and_locked, self.spool, meta)
+            folder = await asyncio.to_thread(self.spool.create, meta)
         except SpoolError as error:
             raise FaxError(str(error)) from None
         options = self._options
@@ -467,13 +467,6 @@ class FaxEngine:
             line = raw.decode("utf-8", "replace").rstrip()
             self._last_lines.append(line)
             self._log.warning("fax.log", line=line[:500])
-
-
-def _made_and_locked(spool: Spool, meta: FaxMeta) -> Folder:
-    folder = spool.create(meta)
-    if not folder.lock():
-        raise SpoolError(f"{folder.path} is locked by another process")
-    return folder
 
 
 def _result_of_dead(folder: Folder, now: float, reason: str) -> FaxResult:

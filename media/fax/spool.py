@@ -157,20 +157,32 @@ class Folder:
             raise SpoolError(f"{self.path / name}: {error.strerror}") from None
 
     def _store(self, name: str, data: bytes) -> None:
+        os.close(self._put(name, data))
+
+    def _store_locked(self, name: str, data: bytes) -> None:
+        """Locked before it has its name: nobody can come in between and take the folder for one left behind."""
+        self._lock = self._put(name, data, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def _put(self, name: str, data: bytes, lock: int = 0) -> int:
+        """Store a file; its descriptor, still open."""
         aside = self.path / f".{name}.part"
         try:
             descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             try:
+                if lock:
+                    fcntl.flock(descriptor, lock)
                 view = memoryview(data)
                 while view:
                     view = view[os.write(descriptor, view) :]
                 os.fsync(descriptor)
-            finally:
+                os.rename(aside, self.path / name)
+                _sync_folder(self.path)
+            except OSError:
                 os.close(descriptor)
-            os.rename(aside, self.path / name)
-            _sync_folder(self.path)
+                raise
         except OSError as error:
             raise SpoolError(f"{self.path / name} could not be stored: {error.strerror}") from None
+        return descriptor
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +192,7 @@ class Spool:
     path: Path
 
     def create(self, meta: FaxMeta) -> Folder:
-        """A folder for a new fax, on the disk with its meta. Raises SpoolError."""
+        """A folder for a new fax, on the disk with its meta, and locked by us. Raises SpoolError."""
         if not meta.id or "/" in meta.id or meta.id.startswith("."):
             raise SpoolError(f"{meta.id!r} is no id for a fax: it names a folder")
         folder = Folder(self.path / meta.id)
@@ -190,7 +202,11 @@ class Spool:
             _sync_folder(self.path)
         except OSError as error:
             raise SpoolError(f"{folder.path} could not be made: {error.strerror}") from None
-        folder._store(_META, to_json(meta))
+        try:
+            folder._store_locked(_META, to_json(meta))
+        except SpoolError:
+            folder.remove()
+            raise
         return folder
 
     def folder(self, fax_id: str) -> Folder:

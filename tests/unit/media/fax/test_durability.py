@@ -5,6 +5,7 @@ import random
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,7 @@ def test_half_a_page_file_is_no_page(tmp_path: Path) -> None:
     """What a crash leaves aside is not taken for a page; a folder without meta is not taken for a fax."""
     spool = Spool(tmp_path)
     folder = spool.create(meta("one"))
+    folder.unlock()
     (folder.path / ".page-0001.tif.part").write_bytes(b"II*\0")
     (tmp_path / "two").mkdir()
     (left,) = spool.unfinished()
@@ -105,9 +107,29 @@ def test_a_running_fax_is_left_alone(tmp_path: Path) -> None:
     """A folder that a process works on is not unfinished, however that process got it."""
     spool = Spool(tmp_path)
     folder = spool.create(meta("one"))
-    assert folder.lock()
     assert spool.unfinished() == []
     folder.unlock()
     (left,) = spool.unfinished()
     assert left.id == "one"
     assert not spool.folder("one").lock()
+
+
+def test_a_folder_is_never_seen_unlocked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The outbox looks for faxes left behind at any moment: a new one is locked before it can be found."""
+    spool, found = Spool(tmp_path), []
+    rename, fsync = os.rename, os.fsync
+
+    def sweep(call: Callable[..., None]) -> Callable[..., None]:
+        def swept(*arguments: object) -> None:
+            found.extend(spool.unfinished())
+            call(*arguments)
+            found.extend(spool.unfinished())
+
+        return swept
+
+    monkeypatch.setattr(os, "rename", sweep(rename))
+    monkeypatch.setattr(os, "fsync", sweep(fsync))
+    folder = spool.create(meta("one"))
+    assert (found, spool.unfinished()) == ([], [])
+    folder.unlock()
+    assert [left.id for left in spool.unfinished()] == ["one"]

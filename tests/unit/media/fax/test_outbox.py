@@ -104,7 +104,6 @@ class World:
             folder.store_page(number, PAGE)
         quality = PageQuality(100, 0, 0, 14400, True, 0, "MMR", "t38")
         folder.store_result(FaxResult(code, "text", pages, 1795370090.0, "t38", page_quality=(quality,) * pages))
-        assert folder.lock()
         return folder
 
     async def mails(self, columns: str = "state, tries, last_error") -> list[tuple[object, ...]]:
@@ -158,6 +157,7 @@ async def test_after_a_crash(world: World) -> None:
     """A folder without an end: its pages are delivered, marked incomplete, with the reason."""
     folder = world.spool.create(meta("fax"))
     folder.store_page(1, PAGE)
+    folder.unlock()
     assert await world.outbox.take_unfinished() == 1
     assert await world.outbox.send_due() == 1
     (mail,) = world.post.taken
@@ -305,6 +305,7 @@ async def test_the_loop(world: World) -> None:
     """`run` takes what a process before left, sends it, and wakes for the next."""
     folder = world.spool.create(meta("left"))
     folder.store_page(1, PAGE)
+    folder.unlock()
     running = asyncio.create_task(world.outbox.run())
     try:
         async with asyncio.timeout(20):
