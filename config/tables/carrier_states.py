@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import NamedTuple
 
+from config.tables.storable import storable
 from config.tables.write_behind import Acquire
 
 
@@ -44,7 +45,7 @@ class CarrierStatesTable:
     async def save(self, changes: Mapping[str, CarrierStateRow | None]) -> None:
         """Store these states; None removes a carrier's. In one transaction."""
         gone = [name for name, row in changes.items() if row is None]
-        rows = [(*row, self._edge) for row in changes.values() if row is not None]
+        rows = [(*map(storable, row), self._edge) for row in changes.values() if row is not None]
         async with self._acquire() as connection, connection.transaction():
             if gone:
                 await connection.execute(

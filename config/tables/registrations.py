@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import NamedTuple
 
+from config.tables.storable import storable
 from config.tables.write_behind import Acquire
 
 AorKey = tuple[str, str]
@@ -74,4 +75,4 @@ class RegistrationsTable:
         async with self._acquire() as connection, connection.transaction():
             await connection.execute(_DELETE, self._edge, [k for k, _ in changes], [a for _, a in changes])
             if rows:
-                await connection.executemany(_INSERT, [(*row, self._edge) for row in rows.values()])
+                await connection.executemany(_INSERT, [(*map(storable, row), self._edge) for row in rows.values()])

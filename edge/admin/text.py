@@ -6,6 +6,8 @@ import json
 import re
 from datetime import datetime, timedelta
 
+from edge.observability.printable import printable_json
+
 _AGE = re.compile(r"([0-9]{1,6})([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
@@ -20,7 +22,7 @@ def parse_age(text: str) -> timedelta:
 
 def json_text(value: object) -> str:
     """JSON for people and programs: times in ISO 8601."""
-    return json.dumps(value, default=_jsonable, ensure_ascii=False, indent=1) + "\n"
+    return printable_json(json.dumps(value, default=_jsonable, ensure_ascii=False, indent=1)) + "\n"
 
 
 def _jsonable(value: object) -> object:

@@ -13,6 +13,8 @@ from uuid import UUID
 import asyncpg
 import structlog
 
+from config.tables.storable import storable
+
 if TYPE_CHECKING:
     from asyncpg import Record
     from asyncpg.connection import Connection
@@ -127,7 +129,7 @@ class Upkeep:
                     self._log.error("channels.recounted", rows=wrong, reason="the tables were changed by hand")
 
     async def _show(self, connection: AnyConnection) -> None:
-        live = {call.id: call for call in self._live()}
+        live = {call.id: LiveCall._make(map(storable, call)) for call in self._live()}
         async with connection.transaction():
             there = await connection.fetchval(
                 "SELECT count(*) FROM sip_edge.live_calls WHERE instance = $1", self._instance

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from edge.admin.text import json_text
+from edge.observability.printable import printable
 
 Row = Mapping[str, object]
 
@@ -34,12 +35,12 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], empty: st
 
 
 def text(value: object) -> str:
-    """A cell: nothing for None, yes and no for truth."""
+    """A cell: nothing for None, yes and no for truth. What strangers sent comes out safe for a terminal."""
     if value is None:
         return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return str(value)
+    return printable(str(value))
 
 
 def moment(value: object) -> datetime | None:

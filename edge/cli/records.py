@@ -18,6 +18,7 @@ from edge.cli.client import EdgeAway
 from edge.cli.options import Admin, Config, Json, edge_client, settings
 from edge.cli.output import CommandError, Row, clock, print_json, print_table, text
 from edge.cli.provision import with_database
+from edge.observability.printable import printable
 
 if TYPE_CHECKING:
     from config.settings import Settings
@@ -92,7 +93,7 @@ def why(
     if as_json:
         print_json(found)
     else:
-        print("\n".join(explain(found)))
+        print("\n".join(map(printable, explain(found))))
 
 
 def explain(found: Mapping[str, object]) -> list[str]:

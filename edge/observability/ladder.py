@@ -15,6 +15,7 @@ import struct
 from datetime import UTC, datetime
 from ipaddress import ip_address
 
+from edge.observability.printable import printable_lines
 from edge.observability.privacy import redact
 from edge.observability.trace import TracedCall, TracedMessage
 
@@ -59,7 +60,7 @@ def render(call: TracedCall, wall_offset: float, messages: bool = True) -> str:
             body.append(redact(message.data).decode("utf-8", "backslashreplace").replace("\r\n", "\n").rstrip("\n"))
     if body:
         out += body
-    return "\n".join(out) + "\n"
+    return printable_lines("\n".join(out)) + "\n"
 
 
 def pcap(call: TracedCall, wall_offset: float) -> bytes:
@@ -88,7 +89,7 @@ def _names(call: TracedCall) -> list[str]:
 
 
 def _start_line(data: bytes) -> str:
-    line = data[: data.find(b"\r\n")].decode("utf-8", "backslashreplace")
+    line = data[: data.find(b"\r\n")].decode("utf-8", "backslashreplace").replace("\n", "\\x0a")
     if line.startswith("SIP/2.0 "):
         return line[8:]
     return line.removesuffix(" SIP/2.0")

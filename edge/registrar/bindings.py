@@ -187,6 +187,9 @@ def update(
     return Accepted(tuple(live), tuple(added), tuple(refreshed), tuple(removed))
 
 
+_LONGEST = 512
+"""Characters of a contact, which is the key of a row, and of a User-Agent."""
+
 _OUT_OF_ORDER = Rejected(500, "CSeq not above the binding's (RFC 3261 section 10.3 step 7)")
 
 
@@ -207,12 +210,14 @@ def _wanted(aor: Aor, request: Request, flow: Flow, rules: Rules, now: float) ->
     path = tuple(p for v in request.headers.get_all("path") for p in split_quoted(v, ",") if p)
     gin = "gin" in request.headers.tokens("require")
     outbound = _outbound(request, path)
-    user_agent = request.headers.get("user-agent") or ""
+    user_agent = (request.headers.get("user-agent") or "")[:_LONGEST]
     wanted: list[Binding] = []
     for contact in request.contacts:
         uri = contact.uri
         if uri.scheme == "tel":
             return Rejected(400, "a tel URI is no contact")
+        if len(str(uri)) > _LONGEST:
+            return Rejected(400, f"a contact of more than {_LONGEST} characters")
         seconds = _expires(contact, default, rules)
         if 0 < seconds < rules.min_expires:
             return Rejected(423, f"{seconds} s is too brief", (("Min-Expires", str(rules.min_expires)),))

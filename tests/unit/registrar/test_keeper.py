@@ -15,8 +15,8 @@ from config.migrations.runner import migrate_up
 from config.tables.registrations import RegistrationsTable
 from edge.registrar.keeper import Keeper, RegistrationStore
 
-from .phones import TCP, UDP
-from .rig import BULK, PBX, SEAT, SNAPSHOT, MemoryStore, Office
+from .phones import TCP, UDP, register
+from .rig import BULK, OTHER, PBX, SEAT, SNAPSHOT, MemoryStore, Office
 
 OUTBOUND = '<sip:201@10.0.0.5:5070;transport=tcp>;q=0.5;+sip.instance="<urn:uuid:1>";reg-id=2'
 
@@ -169,3 +169,22 @@ async def test_bindings_in_postgresql(postgres: asyncpg.Pool) -> None:
     assert sorted(r.contact_uri for r in rows if r.aor == "201") == ["sip:201@10.0.0.9"]
     assert [r.account for r in rows if r.aor == "201"] == ["K1"]
     assert await postgres.fetchval("SELECT count(*) FROM sip_edge.registrations WHERE edge = 'edge one'") == 3
+
+
+@pytest.mark.adapter
+async def test_what_postgresql_cannot_store_holds_up_nobody(postgres: asyncpg.Pool) -> None:
+    """One phone with NUL, bytes that are no UTF-8 and endless fields: the others' bindings are stored all the same."""
+    mine = RegistrationsTable(postgres.acquire, "edge one")
+    office = Office()
+    keeper = keep(office, mine)
+    agent = "evil\0\udcff\ud800" + "x" * 5000
+    office.send(SEAT, '<sip:201@10.0.0.1>;+sip.instance="<urn:\0\udcff>"', user_agent=agent)
+    office.send(SEAT, f"<sip:{'a' * 600}@10.0.0.1>")
+    request = register("<sip:202@10.0.0.2>")
+    request.headers.set("To", "<sip:202@edge.example>")
+    assert office.registrar.handle(request, UDP, OTHER, office.clock.now()).status == 200
+    await written(keeper)
+    rows = {r.aor: r for r in await mine.load(office.clock.utcnow())}
+    assert rows["202"].contact_uri == "sip:202@10.0.0.2"
+    assert rows["201"].contact_uri == "sip:201@10.0.0.1"
+    assert (rows["201"].user_agent or "").startswith("evil\\udcff\\ud800x")
