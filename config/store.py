@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -68,7 +69,12 @@ class Store:
         self._followers: list[OnSwap] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._unsaved = asyncio.Event()
+        self._current_at = time.monotonic()
         self._log = structlog.get_logger("config.store")
+
+    def age(self) -> float:
+        """Seconds since `snapshot` was last known to be what the database has (since the start, where it never was)."""
+        return time.monotonic() - self._current_at
 
     def pool(self) -> Pool[Record]:
         """The pool, for tables that are written. Connects as needed: what is raised where the database is away is one
@@ -172,6 +178,7 @@ class Store:
             connection.terminate()
             raise
         self.connected = True
+        self._current_at = time.monotonic()
         return connection
 
     async def _serve(self, connection: Connection[Record]) -> None:
@@ -182,6 +189,7 @@ class Store:
                     await self._wake.wait()
             except TimeoutError:
                 await connection.execute("SELECT 1", timeout=_CONNECT_TIMEOUT)
+                self._current_at = time.monotonic()
                 continue
             if connection.is_closed():
                 raise asyncpg.InterfaceError("the connection to the database broke")
@@ -199,6 +207,7 @@ class Store:
                         # a change of blocks brings their ranges again, and leaves single numbers as they were
                         numbers = await load_numbers(connection, keys)
                 await self._swap(rows, numbers)
+            self._current_at = time.monotonic()
 
     async def _swap(self, rows: Rows, changes: Mapping[str, NumberRow | None] | None = None) -> None:
         self._version += 1

@@ -13,7 +13,7 @@ from datetime import timedelta
 from importlib.metadata import version
 from ipaddress import ip_address, ip_network
 from typing import Literal
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import asyncpg
 from asyncpg import Record
@@ -29,6 +29,7 @@ from config.snapshot import Snapshot
 from config.store import Store
 from config.tables.carrier_states import CarrierStatesTable
 from config.tables.registrations import RegistrationsTable
+from edge import audit
 from edge.admin.http import AdminHttp, AdminPortTaken
 from edge.b2bua.call import CallTimers
 from edge.b2bua.calls import Calls
@@ -260,6 +261,8 @@ class Edge:
         self.views = Views(self)
         upkeep = Upkeep(acquire, settings.edge_name, instance, self.views.live_calls, clock.now)
         self._run(upkeep.run(), upkeep.stop)
+        self.audit = self._audit(acquire, instance)
+        self._run(self.audit.run(), self.audit.stop)
         self.metrics.attach(self.views.live, self._dropped_lines)
         self.admin = AdminHttp(self.views, settings.admin_host, settings.admin_port)
         await self.admin.start()
@@ -313,6 +316,24 @@ class Edge:
         tables = FaxTables(acquire)
         outbox = Outbox(spool, tables, engine, _mail(settings), box, settings.fax_sender, self.clock.utcnow)
         return FaxDesk(self.engine, engine, outbox, tables, box, media, settings.media_advertised or media)
+
+    def _audit(self, acquire: Acquire, instance: UUID) -> audit.Audit:
+        calls, writer, channels = self.calls, self.writer, self.channels
+        return audit.Audit(
+            {
+                "attempts": lambda: audit.attempts(calls),
+                "closing": lambda: audit.closing(calls, self.driver.now()),
+                "outcomes": lambda: audit.outcomes(calls, self.metrics.calls),
+                "records": lambda: audit.records(calls, writer),
+                "spool": lambda: audit.spool(writer),
+                "channels": lambda: audit.channels(calls, channels.leases()),
+                "relay": lambda: audit.relay(calls, self.relay.sessions),
+            },
+            {
+                "leases": lambda: audit.leases(acquire, instance, channels.leases, shared=channels.shared),
+                "live-list": lambda: audit.live_list(acquire, instance, calls),
+            },
+        )
 
     def _reach(self, resolver: Resolver) -> Callable[[Uri], Awaitable[Flow]]:
         return lambda uri: reach(self.driver, resolver, uri)

@@ -214,6 +214,13 @@ class Views:
             faxes=edge.faxes.running,
             fax_mails=edge.faxes.mails,
             draining=edge.admission.draining,
+            retransmissions=edge.driver.resent,
+            snapshot_age=edge.store.age(),
+            attempts=edge.calls.books.begun,
+            attempts_ended=edge.calls.books.ended,
+            attempts_up=len(edge.calls) + len(edge.calls.books.closing),
+            differences=edge.audit.differences,
+            disagreements=edge.audit.disagreements,
         )
 
     def _offset(self) -> float:

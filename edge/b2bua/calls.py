@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from dialplan.model import Reason, Refusal, Target
+from edge.b2bua.books import Books
 from edge.b2bua.events import LegId
 from edge.b2bua.leg import Leg
 from edge.b2bua.refer import ReferTo, Replaces
@@ -26,6 +27,7 @@ class Calls:
         self._calls: dict[str, CallRunner] = {}
         self._legs: dict[str, Leg] = {}
         self._finished: deque[tuple[float, tuple[str, ...]]] = deque()
+        self.books = Books()
         self.on_empty: Callable[[], None] = lambda: None
         """Called whenever the last live call has ended."""
         self.on_refer: Callable[[CallRunner, LegId, ReferTo], None] = _refuse
@@ -44,6 +46,7 @@ class Calls:
     def finished(self, runner: CallRunner, now: float) -> None:
         """A call is over."""
         self._calls.pop(runner.id, None)
+        self.books.over(runner.id, now)
         self._linger(now, tuple(leg.local_tag for leg in runner.legs.values()))
         if not self._calls:
             self.on_empty()

@@ -31,11 +31,12 @@ def note_refusal(
     attempt: CallAttempt | None,
     call_id: str,
     status: int,
-    flow: Flow,
+    flow: Flow | None,
     sip_call_id: str | None,
 ) -> None:
-    """The call `call_id` that came over `flow` is refused with `status`. Without an `attempt` the sender is a stranger:
-    that is counted, not recorded. `sip_call_id` None: somebody else writes the call's record."""
+    """The call `call_id` that came over `flow` (None: the edge's own) is refused with `status`. Without an `attempt`
+    the sender is a stranger: that is counted, not recorded. `sip_call_id` None: somebody else writes the call's record.
+    """
     engine.metrics.refused(refusal.reason.value)
     withheld = attempt is not None and (attempt.caller.from_anonymous or bool(_WITHHELD & attempt.caller.privacy))
     tell = log.warning if refusal.reason in _SECURITY else log.info
@@ -45,14 +46,15 @@ def note_refusal(
         reason=refusal.reason.value,
         sip_status=status,
         detail=refusal.detail,
-        source=str(flow),
+        source=str(flow) if flow is not None else None,
         source_name=attempt.source.name if attempt is not None else None,
         level=refusal.level,
         limit=refusal.limit,
         used=refusal.used,
     )
+    books = engine.calls.books
     if attempt is None:
-        return
+        return books.end("stranger")
     now = engine.clock.utcnow()
     source = attempt.source
     inbound = source.kind is SourceKind.CARRIER
@@ -77,11 +79,12 @@ def note_refusal(
             limit_value=refusal.limit,
             used=refusal.used,
             detail=refusal.detail or None,
-            source_ip=flow.remote.host,
+            source_ip=flow.remote.host if flow is not None else None,
         )
     )
     if sip_call_id is None:
         return
+    books.recorded(call_id, "refused")
     engine.records.put(
         CallRecord(
             id=call_id,

@@ -333,6 +333,8 @@ class CallRunner:
     # -- targets ----------------------------------------------------------------------------------------------------
 
     def _start_target(self, action: do.StartTarget) -> None:
+        if self._attempts and self._attempts[-1].kind == "carrier":
+            self._engine.metrics.failed_over(self._attempts[-1].name)
         self._task(self._start_target_async(action, self.plan.targets[action.target]))
 
     async def _start_target_async(self, action: do.StartTarget, target: Target) -> None:
@@ -604,6 +606,7 @@ class CallRunner:
         finish = self._finish
         assert finish is not None
         engine, why = self._engine, self._refusal
+        stats = await self.media.delete()
         if why is not None and finish.outcome not in ("answered", "cancelled"):
             self._reason = self._reason or why.reason
             if not self._legs_made and isinstance(self.a, UasLeg):
@@ -611,10 +614,10 @@ class CallRunner:
                 finish = replace(finish, outcome="refused", released_by="edge")
                 why = replace(why, account=self.plan.account, number=self.plan.called)
                 note_refusal(engine, why, self.attempt, self.id, finish.status, self.a.flow, None)
-                engine.records.put(self._record(finish, await self.media.delete()))
+                self._write(self._record(finish, stats))
                 return
-        record = self._record(finish, await self.media.delete())
-        engine.records.put(record)
+        record = self._record(finish, stats)
+        self._write(record)
         started = record.ringing_at or record.answered_at
         engine.metrics.call_finished(
             record.direction,
@@ -623,6 +626,10 @@ class CallRunner:
             (record.ended_at - record.answered_at).total_seconds() if record.answered_at is not None else None,
         )
         log.info("call.finished", **finished_fields(record))
+
+    def _write(self, record: CallRecord) -> None:
+        self._engine.calls.books.recorded(self.id, record.outcome)
+        self._engine.records.put(record)
 
     def record_so_far(self) -> CallRecord:
         """The record as it would be if the call ended now; its outcome is the call's state."""

@@ -212,6 +212,7 @@ class Transferring:
         engine, home = self._engine, self._home
         attempt = _attempt(engine, home, self._leg.id, self._who, self._to)
         call_id = engine.new_call_id()
+        engine.calls.books.begin("transfer")
         plan = decide(attempt, engine.snapshot(), engine.clock.utcnow())
         if isinstance(plan, Refusal):
             self._refused(plan, attempt, call_id)

@@ -58,6 +58,8 @@ class Spool:
         self._next = found[-1] + 1 if found else 1
         self.waiting = sum(self._path(n).read_bytes().count(b"\n") for n in found)
         """Records that are here and not yet in the database."""
+        self.recovered = self.waiting
+        """Those that an earlier run left."""
         self.unreadable = 0
         """Lines of an earlier run that a crash left broken; they are kept in `rejected.records`."""
 
@@ -155,6 +157,7 @@ class Spool:
                 if not _readable(line):
                     self._broken(line)
             self.waiting -= len(lines) - len(good)
+            self.recovered -= len(lines) - len(good)
             lines = good
         if end < len(data) and not current and len(data) < BATCH_BYTES:
             self._broken(data[end:])

@@ -66,6 +66,13 @@ class RecordWriter:
         self._counters = counters
         self._interval = interval
         self._pending: list[bytes] = []
+        self.taken = 0
+        """Records that `put` was given."""
+        self.calls_taken = 0
+        """Those of them that are call records."""
+        self.stored = 0
+        self.lost = 0
+        """Not kept, or set aside."""
         self._on_the_way = 0
         self._timer: asyncio.TimerHandle | None = None
         self._due = asyncio.Event()
@@ -81,12 +88,22 @@ class RecordWriter:
         """Records not yet in the database."""
         return self._spool.waiting + len(self._pending) + self._on_the_way
 
+    @property
+    def recovered(self) -> int:
+        """Records that an earlier run left in the spool."""
+        return self._spool.recovered
+
     def put(self, record: Record) -> None:
         """Take a record; costs the encoding and never waits. To be called in the event loop."""
+        self.taken += 1
+        mark = _REFUSED
+        if isinstance(record, CallRecord):
+            self.calls_taken += 1
+            mark = _CALL
         if len(self._pending) >= MAX_PENDING:
-            self._counters.records_lost(_table(record), 1)
+            self._lost(_table(record), 1)
             return
-        self._pending.append((_CALL if isinstance(record, CallRecord) else _REFUSED) + to_json(record))
+        self._pending.append(mark + to_json(record))
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._interval, self._due.set)
 
@@ -144,8 +161,12 @@ class RecordWriter:
             self._spool.append(lines)
         except OSError as e:
             for table, mark in (("call_records", _CALL), ("refused_calls", _REFUSED)):
-                self._counters.records_lost(table, sum(line[:1] == mark for line in lines))
+                self._lost(table, sum(line[:1] == mark for line in lines))
             self._log.error("records.lost", records=len(lines), error=str(e))
+
+    def _lost(self, table: str, count: int) -> None:
+        self.lost += count
+        self._counters.records_lost(table, count)
 
     async def _drain_spool(self) -> None:
         loop = asyncio.get_running_loop()
@@ -197,6 +218,7 @@ class RecordWriter:
         if self._away:
             self._away = False
             self._log.info("records.database_back", waiting=self.waiting)
+        self.stored += len(lines)
         if calls:
             self._counters.records_stored("call_records", len(calls))
         if refused:
@@ -214,7 +236,7 @@ class RecordWriter:
             self._counters.record_failure("spool")
             self._log.error("records.spool_failed", records=1, error=str(e))
             return False
-        self._counters.records_lost("call_records" if lines[0][:1] == _CALL else "refused_calls", 1)
+        self._lost("call_records" if lines[0][:1] == _CALL else "refused_calls", 1)
         self._log.error("records.refused_by_database", error=str(error), kept_in="rejected.records")
         return True
 

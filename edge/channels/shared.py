@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 import structlog
 
 from dialplan.model import ChannelClaim
-from edge.channels.counts import Claim, Counts, CountsAway, Session, Verdict
+from edge.channels.counts import Claim, Counts, CountsAway, Lease, Session, Verdict
 from edge.channels.ledger import STARTS, Ledger, LimitReached, Row
 
 WAIT = 1.0
@@ -109,6 +109,10 @@ class SharedChannels:
     def by_level(self) -> dict[str, int]:
         """Channels in use by calls of this edge, summed by level, for the metric."""
         return self._ledger.by_level()
+
+    def leases(self) -> list[Lease]:
+        """All that calls of this edge hold."""
+        return list(self._ledger.leases())
 
     @property
     def calls(self) -> int:

@@ -12,6 +12,7 @@ from dialplan.model import CallAttempt, Called, Caller, Refusal, Source, SourceK
 from edge.b2bua import events as ev
 from edge.b2bua.bridge import BridgeLeg
 from edge.b2bua.events import CallEvent, LegId
+from edge.b2bua.refused import answer_to, note_refusal
 from edge.b2bua.runner import CallRunner
 from edge.fax.negotiation import Negotiation
 from edge.observability.logging import get_logger
@@ -146,11 +147,13 @@ async def send(desk: FaxDesk, account: str, number: str, to: str, document: Path
     )
     job = await (await desk.fax_engine()).send(meta, document, number)
     sending = Sending(desk, job, meta)
+    engine.calls.books.begin("fax")
     call = CallRunner(call_id, engine, sending.leg, attempt, plan)
     sending.start(call)
     engine.calls.add(call)
 
     def refused(refusal: Refusal) -> None:
+        note_refusal(engine, refusal, attempt, call_id, answer_to(refusal)[0], None, sending.leg.call_id)
         job.hang_up(f"refused: {refusal.reason.value}: {refusal.detail}")
 
     desk.follow(job, "out", sending.run(), forget)

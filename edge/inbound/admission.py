@@ -46,17 +46,20 @@ class Admission:
     def invite(self, tx: TransactionId, request: Request, flow: Flow) -> None:
         """A new INVITE outside of a dialog."""
         engine = self._engine
+        books = engine.calls.books
+        books.begin("invite")
         call_id = engine.new_call_id()
         answer = _not_understood(request)
         if answer is not None:
+            books.end("stranger")
             return self._answer(tx, request, *answer)
         who = self._identify(request, flow)
         if isinstance(who, Challenge):
             engine.port.respond(tx, who.response)
-            return
+            return books.end("challenged")
         if isinstance(who, Ignored):
             engine.driver.ignore(tx)
-            return
+            return books.end("ignored")
         if isinstance(who, Refusal):
             return refuse(engine, tx, request, flow, who, None, call_id)
         # not before: a challenged INVITE comes again under the same Call-ID
@@ -81,6 +84,7 @@ class Admission:
             return refuse(engine, tx, request, flow, bad, None, call_id)
         if isinstance(leg, ReplacingLeg) and replaces is not None:
             self._ringing[tx] = leg
+            books.end("replaces")
             return take_over(engine, leg, who.source, replaces, call_id)
         decision = decide(attempt, engine.snapshot(), engine.clock.utcnow())
         if isinstance(decision, Refusal):

@@ -61,6 +61,17 @@ class Live:
     fax_mails: Mapping[str, int] = field(default_factory=dict)
     """Attempts to mail a fax since the start, by what became of them (delivered, delayed, failed)."""
     draining: bool = False
+    retransmissions: int = 0
+    """Messages sent again since the start."""
+    attempts: Mapping[str, int] = field(default_factory=dict)
+    """Call attempts begun since the start, by what they began with (invite, transfer, fax)."""
+    attempts_ended: Mapping[str, int] = field(default_factory=dict)
+    """Those that ended, by fate (`edge.b2bua.books.Fate`)."""
+    attempts_up: int = 0
+    differences: Mapping[str, int] = field(default_factory=dict)
+    """How far apart the books are, by invariant (`edge.audit.INVARIANTS`)."""
+    disagreements: Mapping[str, int] = field(default_factory=dict)
+    """How often they began to disagree since the start."""
 
 
 class Metrics:
@@ -93,7 +104,6 @@ class Metrics:
         self._responses = Counter(
             "sip_edge_responses", "SIP responses", ["direction", "status", "transport"], registry=reg
         )
-        self._retransmissions = Counter("sip_edge_retransmissions", "SIP messages sent again", registry=reg)
         self._malformed = Counter("sip_edge_malformed_messages", "SIP messages that cannot be read", registry=reg)
         self._auth_failures = Counter("sip_edge_auth_failures", "Digests that were wrong", ["kind"], registry=reg)
         self._guard_drops = Counter("sip_edge_guard_drops", "Messages dropped unanswered", ["reason"], registry=reg)
@@ -137,6 +147,11 @@ class Metrics:
         if talk is not None:
             self._talk.labels(direction).observe(talk)
 
+    @property
+    def calls(self) -> float:
+        """Finished calls, of all directions and outcomes."""
+        return sum(s.value for m in self._calls.collect() for s in m.samples if s.name.endswith("_total"))
+
     def refused(self, reason: str) -> None:
         """A call was refused; `reason` is a `dialplan.model.Reason`."""
         child = self._refusal.get(reason)
@@ -153,10 +168,6 @@ class Metrics:
         if child is None:
             child = self._message_child(direction, transport, head)
         child.inc()
-
-    def retransmitted(self) -> None:
-        """A transaction sent a message again."""
-        self._retransmissions.inc()
 
     def malformed(self) -> None:
         """Bytes arrived that are no SIP message."""
@@ -231,10 +242,20 @@ class _LiveCollector(Collector):
         yield _family("sip_edge_carrier_up", "1 if calls may be sent to the carrier", "carrier", carriers)
         yield _family("sip_edge_channels_in_use", "Channels in use", "level", live.channels)
         yield _family("sip_edge_transactions", "SIP transactions", "kind", live.transactions)
-        mails = CounterMetricFamily("sip_edge_fax_mails", "Attempts to mail a fax", labels=["result"])
-        for result, count in live.fax_mails.items():
-            mails.add_metric([result], count)
-        yield mails
+        yield _family("sip_edge_books_difference", "How far apart the books are", "invariant", live.differences)
+        for name, text, label, counts in (
+            ("fax_mails", "Attempts to mail a fax", "result", live.fax_mails),
+            ("attempts", "Call attempts that began", "by", live.attempts),
+            ("attempts_ended", "Call attempts that ended", "fate", live.attempts_ended),
+            ("books_disagreements", "How often the books began to disagree", "invariant", live.disagreements),
+        ):
+            counter = CounterMetricFamily(f"sip_edge_{name}", text, labels=[label])
+            for key, count in counts.items():
+                counter.add_metric([key], count)
+            yield counter
+        yield CounterMetricFamily(
+            "sip_edge_retransmissions", "SIP messages sent again", value=float(live.retransmissions)
+        )
         for name, text, value in (
             ("relay_up", "1 if the media relay answers", live.relay_up),
             ("relay_sessions", "Media relay sessions that hold ports", live.relay_sessions),
@@ -245,6 +266,7 @@ class _LiveCollector(Collector):
             ("spool_records", "Records that wait for the database", live.spool_records),
             ("trace_bytes", "Messages kept for traces", live.trace_bytes),
             ("live_faxes", "Faxes under way", live.faxes),
+            ("attempts_up", "Call attempts that have not ended", live.attempts_up),
             ("draining", "1 if the edge takes no new calls", live.draining),
         ):
             yield GaugeMetricFamily(f"sip_edge_{name}", text, value=float(value))

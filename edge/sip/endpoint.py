@@ -170,6 +170,11 @@ class Endpoint:
         """Live transactions."""
         return len(self._layer)
 
+    @property
+    def resent(self) -> int:
+        """Messages sent again because nothing came back."""
+        return self._layer.resent
+
     def transactions(self) -> dict[str, int]:
         """Live transactions by kind: client-invite, client-other, server-invite, server-other."""
         return self._layer.counts()

@@ -253,6 +253,11 @@ class Driver:
         """See `Endpoint.transactions`."""
         return self._endpoint.transactions()
 
+    @property
+    def resent(self) -> int:
+        """Messages that transactions sent again because nothing came back, since the start."""
+        return self._endpoint.resent
+
     # requests and responses; events that follow are handled after the call returned
 
     def send_request(self, request: Request, flow: Flow) -> TransactionId:

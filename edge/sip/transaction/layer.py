@@ -87,6 +87,8 @@ class TransactionLayer:
     def __init__(self, ids: IdSource, config: TimerConfig) -> None:
         self.outgoing: list[Outgoing] = []
         self.events: deque[Event] = deque()
+        self.resent = 0
+        """Messages sent again, because nothing came back or the same came again."""
         self._ids = ids
         self._config = config
         self._timers: TimerQueue[Transaction, Input] = TimerQueue()
@@ -356,6 +358,7 @@ class TransactionLayer:
 
     def _resend(self, tx: Transaction, message: Message | None, now: float) -> None:
         if tx.data is not None:
+            self.resent += 1
             self.outgoing.append(Outgoing(tx.data, tx.flow, tx.id))
 
     def _send_ack(self, tx: Transaction, message: Message | None, now: float) -> None:

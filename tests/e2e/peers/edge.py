@@ -237,6 +237,19 @@ class Edge:
         ]
         assert not errors, "the edge logged errors:\n" + "\n".join(errors[:10])
         assert self.metric("sip_edge_internal_errors_total") == 0
+        self.assert_books_balance()
+
+    def assert_books_balance(self) -> None:
+        """What began has ended, and no room disagrees with another. Only at rest: no attempt may be under way."""
+        poll(lambda: self.metric("sip_edge_attempts_up") == 0, "no attempt is under way")
+        now = self.metrics()
+
+        def total(name: str) -> float:
+            return sum(value for key, value in now.items() if key.partition("{")[0] == name)
+
+        assert total("sip_edge_attempts_total") == total("sip_edge_attempts_ended_total"), now
+        disagreements = {k: v for k, v in now.items() if k.startswith("sip_edge_books_disagreements_total") and v}
+        assert not disagreements, f"the books do not balance: {disagreements}"
 
 
 def _settings(edge: Edge, certificate: Certificate | None, media_ports: int) -> dict[str, object]:

@@ -13,6 +13,7 @@ from dialplan.model import Identity, Reason, Refusal, RoutePlan, Source, SourceK
 from edge.b2bua import actions as do
 from edge.b2bua import events as ev
 from edge.b2bua import patience, transfers
+from edge.b2bua.books import Books
 from edge.b2bua.bridge import BridgeLeg
 from edge.b2bua.call import Branch, Call, CallTimers, Phase
 from edge.b2bua.events import CallEvent, LegId
@@ -303,6 +304,7 @@ class World:
                 retire=lambda leg, now: self.retired.append(leg),
                 find=lambda replaces: self.found,
                 live=lambda: self.runners,
+                books=Books(),
             ),
             clock=SimpleNamespace(utcnow=lambda: None),
             driver=SimpleNamespace(now=lambda: self.now),

@@ -1,0 +1,195 @@
+"""Whether the books balance: what rooms know of the same calls is compared every few seconds, beside the calls
+(docs/metrics.md, "Books").
+
+A check looks at two rooms that should agree and returns what does not. Rooms change between two looks (a record is in
+a thread, a lease is on its way), so only what two checks in a row find is told: by the metric, and by a log line that
+names it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from uuid import UUID
+
+import asyncpg
+
+from edge.b2bua.calls import Calls
+from edge.cdr.writer import RecordWriter
+from edge.channels.counts import Lease
+from edge.observability.logging import get_logger
+
+if TYPE_CHECKING:
+    from asyncpg import Record
+    from asyncpg.connection import Connection
+    from asyncpg.pool import PoolConnectionProxy
+
+    AnyConnection: TypeAlias = "Connection[Record] | PoolConnectionProxy[Record]"
+
+Acquire: TypeAlias = "Callable[[], AbstractAsyncContextManager[AnyConnection]]"
+"""Gives a connection for a while; a pool's `acquire`."""
+
+INVARIANTS = ("attempts", "closing", "outcomes", "records", "spool", "channels", "relay", "leases", "live-list")
+EVERY = 5.0
+DATABASE_EVERY = 30.0
+_AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+_CLOSING_SECONDS = 10.0
+"""A call that is over needs an answer of the relay, which takes at most two seconds, to be on record."""
+_NAMED = 5
+
+log = get_logger("books")
+
+
+class Finding(NamedTuple):
+    """What disagrees. `culprits` name single calls where they are known; `difference` is 0 where all is well."""
+
+    difference: int = 0
+    detail: str = ""
+    culprits: frozenset[str] = frozenset()
+
+
+Check = Callable[[], Finding]
+DatabaseCheck = Callable[[], Awaitable[Finding]]
+
+
+class Audit:
+    """Runs checks and keeps what they found last."""
+
+    def __init__(self, checks: Mapping[str, Check], database_checks: Mapping[str, DatabaseCheck] | None = None) -> None:
+        """Both by the invariant's name (`INVARIANTS`). Database checks may raise what asyncpg raises."""
+        self._checks = checks
+        self._database_checks = database_checks or {}
+        self.differences = dict.fromkeys((*checks, *self._database_checks), 0)
+        """By invariant: how far apart the books are now; 0 where they balance."""
+        self.disagreements = dict.fromkeys(self.differences, 0)
+        """By invariant: how often they began to disagree."""
+        self._before: dict[str, Finding] = {}
+        self._stopping = asyncio.Event()
+
+    def once(self) -> None:
+        """Run the checks that need no database."""
+        for name, check in self._checks.items():
+            self._judge(name, check())
+
+    async def once_database(self) -> None:
+        """Run those that do."""
+        for name, check in self._database_checks.items():
+            self._judge(name, await check())
+
+    async def run(self) -> None:
+        """Work until `stop`."""
+        until_database = DATABASE_EVERY
+        while not await self._stopped_within(EVERY):
+            self.once()
+            until_database -= EVERY
+            if until_database <= 0:
+                until_database = DATABASE_EVERY
+                try:
+                    await self.once_database()
+                except _AWAY:
+                    continue  # the rooms that need it say so
+
+    def stop(self) -> None:
+        """Let `run` end."""
+        self._stopping.set()
+
+    async def _stopped_within(self, seconds: float) -> bool:
+        try:
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+        except TimeoutError:
+            return False
+        return True
+
+    def _judge(self, name: str, found: Finding) -> None:
+        before = self._before.get(name, Finding())
+        self._before[name] = found
+        difference = found.difference if before.difference else 0
+        named: frozenset[str] = frozenset()
+        if found.culprits:
+            named = found.culprits & before.culprits
+            difference = len(named)
+        was, self.differences[name] = self.differences[name], difference
+        if difference and not was:
+            self.disagreements[name] += 1
+            log.error(
+                "books.disagree",
+                invariant=name,
+                difference=difference,
+                detail=found.detail,
+                calls=sorted(named)[:_NAMED] or None,
+            )
+        elif was and not difference:
+            log.info("books.balanced", invariant=name)
+
+
+# -- checks: one invariant each ----------------------------------------------------------------------------------------
+
+
+def attempts(calls: Calls) -> Finding:
+    """Begun = ended + up."""
+    books = calls.books
+    begun, ended, up = sum(books.begun.values()), sum(books.ended.values()), len(calls) + len(books.closing)
+    return Finding(begun - ended - up, f"{begun} begun, {ended} ended, {up} up")
+
+
+def closing(calls: Calls, now: float) -> Finding:
+    """Each call that is over is soon on record."""
+    late = frozenset(call for call, since in calls.books.closing.items() if now - since > _CLOSING_SECONDS)
+    return Finding(len(late), "over for long, and not on record", late)
+
+
+def outcomes(calls: Calls, counted: float) -> Finding:
+    """The metric `sip_edge_calls_total` (`counted`, over all labels) counts each recorded call once."""
+    return Finding(int(counted) - calls.books.records, f"metric {int(counted)}, books {calls.books.records}")
+
+
+def records(calls: Calls, writer: RecordWriter) -> Finding:
+    """One record per recorded call."""
+    taken = writer.calls_taken
+    return Finding(taken - calls.books.records, f"{taken} records, books {calls.books.records}")
+
+
+def spool(writer: RecordWriter) -> Finding:
+    """Each record is stored, waits, or is known to be lost."""
+    came, gone, waiting = writer.recovered + writer.taken, writer.stored + writer.lost, writer.waiting
+    return Finding(came - gone - waiting, f"{came} came, {gone} stored or lost, {waiting} wait")
+
+
+def channels(calls: Calls, leases: Collection[Lease]) -> Finding:
+    """Only calls that are up hold channels."""
+    up = {call.id for call in calls.live()}
+    orphans = frozenset(lease[0] for lease in leases if lease[0].partition("/")[0] not in up)
+    return Finding(len(orphans), "channels are held by no live call", orphans)
+
+
+def relay(calls: Calls, sessions: int) -> Finding:
+    """No more relay sessions than calls."""
+    up = len(calls) + len(calls.books.closing)
+    return Finding(max(0, sessions - up), f"{sessions} relay sessions, {up} calls")
+
+
+async def leases(acquire: Acquire, instance: UUID, held: Callable[[], Collection[Lease]], *, shared: bool) -> Finding:
+    """The shared counts hold of this edge what this edge holds."""
+    if not shared:
+        return Finding()  # told anew when it connects
+    before = frozenset(held())
+    async with acquire() as connection:
+        rows = await connection.fetch(
+            "SELECT call_id, level, key, direction, units FROM sip_edge.channel_leases WHERE instance = $1", instance
+        )
+    after, there = frozenset(held()), frozenset(tuple(row) for row in rows)
+    wrong = (there - before - after) | ((before & after) - there)
+    calls = frozenset(str(lease[0]) for lease in wrong)
+    return Finding(len(calls), "leases in the database are not what these calls hold", calls)
+
+
+async def live_list(acquire: Acquire, instance: UUID, calls: Calls) -> Finding:
+    """The table `live_calls` shows the calls of this edge."""
+    before = {call.id for call in calls.live()}
+    async with acquire() as connection:
+        rows = await connection.fetch("SELECT id FROM sip_edge.live_calls WHERE instance = $1", instance)
+    after, there = {call.id for call in calls.live()}, {str(row[0]) for row in rows}
+    wrong = frozenset((there - before - after) | ((before & after) - there))
+    return Finding(len(wrong), "the table live_calls differs from the calls that are up", wrong)
