@@ -145,6 +145,7 @@ class Edge:
             clock.utcnow,
             timedelta(days=settings.call_records_keep_days),
             also=[lambda: self.tap.purge(self.driver.now())],
+            purged=self.metrics.purged,
         )
 
         timers = TimerConfig(t1=settings.t1, t2=settings.t2, t4=settings.t4, c=settings.answer_timeout + 10)

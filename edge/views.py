@@ -191,6 +191,10 @@ class Views:
         """Wall clock."""
         return self._edge.clock.utcnow()
 
+    def forget(self, calls: Sequence[str]) -> int:
+        """Forget the messages of calls."""
+        return sum(self._edge.tap.forget(call) for call in calls)
+
     def drain(self) -> int:
         """Take no new calls; how many are up."""
         return self._edge.drain()

@@ -83,6 +83,7 @@ def application(views: AdminViews) -> web.Application:
         web.get("/faxes/{fax}", _fax),
         web.post("/faxes/{fax}/resend", _resend_fax),
         web.post("/drain", _drain),
+        web.post("/forget", _forget),
     ])  # fmt: skip
     return app
 
@@ -234,6 +235,13 @@ async def _send_fax(request: web.Request) -> web.Response:
     pdf = await request.read()
     fax = await request.app[_VIEWS].faxes.send(query["account"], query["from"], query["to"], pdf, resolution)
     return _json({"fax": fax})
+
+
+async def _forget(request: web.Request) -> web.Response:
+    calls = await request.json()
+    if not isinstance(calls, list) or not all(isinstance(call, str) for call in calls):
+        raise ValueError("ask with a list of ids of calls as body")
+    return _json({"forgotten": request.app[_VIEWS].forget(calls)})
 
 
 async def _drain(request: web.Request) -> web.Response:

@@ -141,6 +141,10 @@ class AdminViews(Protocol):
         """Wall clock."""
         ...
 
+    def forget(self, calls: Sequence[str]) -> int:
+        """Forget the messages of these calls (our ids of them); of how many there were any."""
+        ...
+
     def drain(self) -> int:
         """Take no new calls from now on and end when the last is over; how many are up."""
         ...

@@ -7,9 +7,9 @@ same record twice stores it once: the id is the key.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -47,11 +47,15 @@ REFUSED_KEPT = timedelta(days=7)
 
 @dataclass(frozen=True, slots=True)
 class Purged:
-    """What a purge removed, and when the next refused call will have reached its age (None: there is none)."""
+    """What a purge removed, and when the next refused call will have reached its age (None: there is none).
+
+    `others`: rows by kind, as `sip_edge.purge_leftovers` names them; kinds of which there were none are absent.
+    """
 
     calls: int
     refused: int
     next_refused: datetime | None
+    others: Mapping[str, int] = field(default_factory=dict)
 
 
 class PostgresRecords:
@@ -66,12 +70,19 @@ class PostgresRecords:
             await connection.execute(_STORE, _array(calls), _array(refused))
 
     async def purge(self, now: datetime, keep_calls: timedelta) -> Purged:
-        """Forget, as of `now`, call records that ended `keep_calls` ago and refused calls of 7 days ago."""
+        """Forget, as of `now`, what has reached its age: call records that ended `keep_calls` ago, refused calls of 7
+        days ago, and all that `sip_edge.purge_leftovers` knows (docs/operations.md, "What is kept")."""
         async with self._acquire() as connection:
             calls = await connection.fetchval("SELECT sip_edge.purge_call_records($1, $2)", keep_calls, now)
             refused = await connection.fetchval("SELECT sip_edge.purge_refused_calls($1)", now)
+            others = await connection.fetch("SELECT what, gone FROM sip_edge.purge_leftovers($1, $2)", keep_calls, now)
             oldest: datetime | None = await connection.fetchval("SELECT min(at) FROM sip_edge.refused_calls")
-        return Purged(calls, refused, oldest + REFUSED_KEPT if oldest is not None else None)
+        return Purged(
+            calls,
+            refused,
+            oldest + REFUSED_KEPT if oldest is not None else None,
+            {row["what"]: row["gone"] for row in others if row["gone"]},
+        )
 
     async def refusals(
         self,

@@ -9,7 +9,7 @@ database.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -254,7 +254,7 @@ class Purger(Protocol):
 class PurgeJob:
     """Forgets records when their time is up: refused calls after 7 days to the second, calls after `keep_calls` (at
     most six months, domain rule 7.9) to the minute. `utc` gives the wall clock (aware, UTC); `also` are called
-    each time, for what else has an age (the message trace)."""
+    each time, for what else has an age (traces); `purged` hears how much of what went."""
 
     def __init__(
         self,
@@ -262,6 +262,7 @@ class PurgeJob:
         utc: Callable[[], datetime],
         keep_calls: timedelta = SIX_MONTHS,
         also: Sequence[Callable[[], None]] = (),
+        purged: Callable[[Mapping[str, int]], None] = lambda gone: None,
     ) -> None:
         if not timedelta(0) < keep_calls <= SIX_MONTHS:
             raise ValueError(f"call records may be kept for at most {SIX_MONTHS.days} days, not {keep_calls}")
@@ -269,6 +270,7 @@ class PurgeJob:
         self._utc = utc
         self._keep_calls = keep_calls
         self._also = also
+        self._purged = purged
         self._closing = asyncio.Event()
         self._log = structlog.get_logger(room="cdr")
 
@@ -282,8 +284,10 @@ class PurgeJob:
         except AWAY as e:
             self._log.warning("records.purge_failed", error=f"{type(e).__name__}: {e}")
             return _PURGE_EVERY
-        if purged.calls or purged.refused:
-            self._log.info("records.purged", calls=purged.calls, refused=purged.refused)
+        gone = {"calls": purged.calls, "refused-calls": purged.refused, **purged.others}
+        if any(gone.values()):
+            self._purged(gone)
+            self._log.info("records.purged", **{what.replace("-", "_"): count for what, count in gone.items() if count})
         if purged.next_refused is None:
             return _PURGE_EVERY
         return min(_PURGE_EVERY, max(0.05, (purged.next_refused - now).total_seconds()))

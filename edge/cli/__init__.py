@@ -7,7 +7,7 @@ import sys
 import typer
 
 from config.errors import ConfigError
-from edge.cli import carrier_sim, demo, explain, fax, live, migrate, provision, records, relay, run
+from edge.cli import carrier_sim, demo, explain, fax, live, migrate, privacy, provision, records, relay, run
 from edge.cli.output import CommandError
 
 app = typer.Typer(
@@ -31,6 +31,7 @@ app.command()(records.why)
 app.command()(records.refusals)
 app.add_typer(fax.app, name="fax")
 app.command()(live.drain)
+app.add_typer(privacy.app, name="privacy")
 app.command()(migrate.migrate)
 app.command()(provision.check_config)
 app.add_typer(provision.app, name="provision")

@@ -117,6 +117,7 @@ class Metrics:
         self._record_failures = Counter(
             "sip_edge_record_failures", "Failed attempts to keep records", ["where"], registry=reg
         )
+        self._purged = Counter("sip_edge_purged", "What was deleted because of its age", ["what"], registry=reg)
         self._faxes = Counter(
             "sip_edge_faxes", "Faxes that are over", ["direction", "result", "transport"], registry=reg
         )
@@ -208,6 +209,11 @@ class Metrics:
     def records_lost(self, table: str, count: int) -> None:
         """`count` records could not be kept (no room), or were set aside because the database refused them."""
         self._records_lost.labels(table).inc(count)
+
+    def purged(self, gone: Mapping[str, int]) -> None:
+        """So much of what was deleted because of its age."""
+        for what, count in gone.items():
+            self._purged.labels(what).inc(count)
 
     def record_failure(self, where: str) -> None:
         """An attempt failed and will be made again; `where`: spool, database."""

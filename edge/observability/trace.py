@@ -120,6 +120,21 @@ class Tap:
         while self._order and self._dialogs[self._order[0]].messages[0].at < oldest:
             self._evict()
 
+    def forget(self, call: str) -> bool:
+        """Forget the messages of our `call` now; whether there were any."""
+        found = False
+        for key in self._calls.get(call, ()):
+            dialog = self._dialogs[key]
+            for _ in range(len(dialog.messages)):
+                found = True
+                old = dialog.messages.popleft()
+                self.bytes_kept -= len(old.data) + _OVERHEAD
+                # its place in the order stays, of a message of nothing, so that the oldest still goes first
+                dialog.messages.append(old._replace(data=b""))
+                self.bytes_kept += _OVERHEAD
+            dialog.evicted = True
+        return found
+
     def find(self, key: str) -> TracedCall | None:
         """What is kept of a call: `key` is our id of it, one of its SIP Call-IDs, or `last` for the newest call; None
         where nothing is known."""
@@ -133,7 +148,7 @@ class Tap:
             others = sorted(self._joined.get(call, ()), key=lambda one: one != call)
             ids = [dialog for one in others or (call,) for dialog in self._calls.get(one, ())]
         legs = tuple(
-            TracedLeg(i.decode("utf-8", "surrogateescape"), tuple(self._dialogs[i].messages))
+            TracedLeg(i.decode("utf-8", "surrogateescape"), tuple(m for m in self._dialogs[i].messages if m.data))
             for i in ids
             if i in self._dialogs
         )

@@ -115,6 +115,10 @@ class FakeViews:
     def utc(self) -> datetime:
         return NOON
 
+    def forget(self, calls: Sequence[str]) -> int:
+        self.forgotten = list(calls)
+        return len(calls)
+
     def drain(self) -> int:
         self.drained = True
         return len(self.up)

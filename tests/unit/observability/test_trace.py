@@ -194,3 +194,19 @@ def test_joined_calls_are_one_ladder() -> None:
         assert {leg.sip_call_id for leg in found.legs} == {"one", "two", "three"}
     tap.purge(2.0 + 7 * DAY)
     assert tap.find("c1") is None and not tap._joined
+
+
+def test_a_call_can_be_forgotten_and_the_rest_stays() -> None:
+    """A person asks: the messages of a call go at once, those of others stay, and what it held is free."""
+    tap, flow = Tap(), Flow("udp", Address("192.0.2.1", 5060), Address("192.0.2.2", 5060))
+    for n, call in enumerate(("mine", "other")):
+        tap.message("in", b"INVITE sip:a@b SIP/2.0\r\nCall-ID: %s@x\r\n\r\n" % call.encode(), flow, float(n))
+        tap.link(call, f"{call}@x")
+    kept = tap.bytes_kept
+    assert tap.forget("mine")
+    assert tap.find("mine") is None and tap.find("mine@x") is None
+    assert tap.find("other") is not None
+    assert tap.bytes_kept < kept
+    assert not tap.forget("unknown")
+    tap.purge(1e9)
+    assert tap.bytes_kept == 0
