@@ -96,6 +96,8 @@ class Listener(BaseModel):
     port: Port = 5060
     advertised_host: Host | None = None
     advertised_port: Port | None = None
+    client_certificates: Literal["none", "optional", "required"] = "none"
+    """TLS only: whether peers are asked for a certificate, which `tls_client_ca_file` must vouch for."""
 
     @model_validator(mode="before")
     @classmethod
@@ -143,6 +145,13 @@ class Settings(BaseSettings):
     tls_key: Path | None = None
     tls_ca_file: Path | None = None
     """Whom we trust when we connect to carriers; None: the system's."""
+    tls_client_certificate: Path | None = None
+    """Shown to carriers that ask for one; PEM with the chain."""
+    tls_client_key: Path | None = None
+    tls_client_ca_file: Path | None = None
+    """Whom we trust when peers show a certificate (`client_certificates` of a listener)."""
+    tls_wildcards: bool = False
+    """Accept wildcards in carriers' certificates, which RFC 5922 forbids."""
 
     relay_socket: Path | None = None
     """Command socket of a media relay that runs already; None: the edge runs one of its own."""
@@ -217,9 +226,16 @@ class Settings(BaseSettings):
         faults = []
         if (self.tls_certificate is None) != (self.tls_key is None):
             faults.append("tls_certificate and tls_key: set both or neither")
+        if (self.tls_client_certificate is None) != (self.tls_client_key is None):
+            faults.append("tls_client_certificate and tls_client_key: set both or neither")
         for listener in self.listeners:
             if listener.transport == "tls" and self.tls_certificate is None:
                 faults.append(f"listeners: {listener} needs tls_certificate and tls_key")
+            if listener.client_certificates != "none":
+                if listener.transport != "tls":
+                    faults.append(f"listeners: {listener}: client_certificates is for transport tls")
+                elif self.tls_client_ca_file is None:
+                    faults.append(f"listeners: {listener} asks for certificates; set tls_client_ca_file")
         places = [(listener.transport != "udp", listener.host, listener.port) for listener in self.listeners]
         if len(set(places)) != len(places):
             faults.append("listeners: two listen on the same address and port")
@@ -263,7 +279,10 @@ class Settings(BaseSettings):
         return self.secret_key_file if self.secret_key_file is not None else self.data_dir / "secret.key"
 
 
-_PATHS = ("data_dir", "tls_certificate", "tls_key", "tls_ca_file", "relay_socket", "secret_key_file", "smtp_ca_file")
+_TLS_PATHS = (
+    "tls_certificate", "tls_key", "tls_ca_file", "tls_client_certificate", "tls_client_key", "tls_client_ca_file"
+)  # fmt: skip
+_PATHS = ("data_dir", *_TLS_PATHS, "relay_socket", "secret_key_file", "smtp_ca_file")
 
 
 def load_settings(file: Path | None = None, environment: Mapping[str, str] | None = None) -> Settings:
@@ -298,7 +317,7 @@ def check_settings(settings: Settings, environment: Mapping[str, str] | None = N
         and name.removeprefix(PREFIX).lower() not in Settings.model_fields
         and name not in _COMMAND_VARIABLES
     ]
-    for key in ("tls_certificate", "tls_key", "tls_ca_file", "secret_key_file", "smtp_ca_file"):
+    for key in (*_TLS_PATHS, "secret_key_file", "smtp_ca_file"):
         path = cast("Path | None", getattr(settings, key))
         if path is not None and not os.access(path, os.R_OK):
             faults.append(f"{key}: {path} cannot be read; name another file or give this user the right to read it")

@@ -71,7 +71,7 @@ from edge.transport.guard import Guard, GuardLimits, Network
 from edge.transport.own_address import own_address
 from edge.transport.reach import reach
 from edge.transport.resolver import CaresDns, Resolver
-from edge.transport.tls import TlsFileError, client_context, server_context
+from edge.transport.tls import Tls, TlsFileError, TlsFiles
 from edge.views import Views
 from media.fax.engine import FaxEngine, FaxOptions
 from media.fax.outbox import Outbox, SmtpServer, SmtpTransport, Transport
@@ -156,17 +156,16 @@ class Edge:
             refused=lambda verdict: self.metrics.dropped(verdict.value),
             known=lambda host: self.registrar.has_bindings_from(host) or self.carriers.at(host),
         )
+        self.tls = Tls(_tls_files(settings))
         self.driver = Driver(
             Endpoint(self.ids, timers),
-            [_listener(listener) for listener in settings.effective_listeners],
+            [_listener(listener, self.tls) for listener in settings.effective_listeners],
             lambda event: dispatch.on_event(event),
             clock=clock,
             guard=self.guard,
             tap=self._on_message,
-            tls_server=server_context(settings.tls_certificate, settings.tls_key)
-            if settings.tls_certificate is not None and settings.tls_key is not None
-            else None,
-            tls_client=client_context(settings.tls_ca_file),
+            tls_client=self.tls.client,
+            tls_wildcards=settings.tls_wildcards,
             internal_error=self.metrics.internal_error,
         )
         exchange = self.exchange = Exchange(self.driver, timers.transaction)
@@ -295,6 +294,14 @@ class Edge:
         if not len(self.calls):
             self.calls.on_empty()
         return len(self.calls)
+
+    def reload_certificates(self) -> None:
+        """Read all TLS files again; connections from now on use them, those that are up go on. Raises TlsFileError, in
+        words, and then changes nothing."""
+        self.tls.reload()
+        self.driver.tls_client = self.tls.client
+        expires = self.tls.expires()
+        log.info("tls.reloaded", expires=expires.isoformat() if expires is not None else None)
 
     def snapshot(self) -> Snapshot:
         """The provisioning that holds now."""
@@ -435,9 +442,21 @@ def _mail(settings: Settings) -> Transport:
     )
 
 
-def _listener(setting: ListenerSettings) -> Listener:
+def _listener(setting: ListenerSettings, tls: Tls) -> Listener:
     advertised = Address(setting.advertised_host or setting.host, setting.advertised_port or setting.port)
-    return Listener(setting.transport, Address(setting.host, setting.port), advertised)
+    context = tls.server(setting.client_certificates) if setting.transport == "tls" else None
+    return Listener(setting.transport, Address(setting.host, setting.port), advertised, context)
+
+
+def _tls_files(settings: Settings) -> TlsFiles:
+    return TlsFiles(
+        settings.tls_certificate,
+        settings.tls_key,
+        settings.tls_ca_file,
+        settings.tls_client_certificate,
+        settings.tls_client_key,
+        settings.tls_client_ca_file,
+    )
 
 
 def _networks(snapshot: Snapshot) -> list[Network]:

@@ -30,7 +30,9 @@ from edge.sip.events import (
 from edge.sip.flow import Address, Flow, Transport
 from edge.sip.message import Request, Response
 from edge.sip.transaction.key import TransactionId
+from edge.transport.certificate import speaks_for
 from edge.transport.clock import Clock
+from edge.transport.entrance import Entrance
 from edge.transport.errors import ConnectError, ListenError
 from edge.transport.guard import Guard, Verdict
 from edge.transport.resolver import ResolvedHop
@@ -48,12 +50,14 @@ class Listener:
     """An address to listen on; `advertised` is what peers are told (Via, Contact), which may differ behind a NAT.
 
     Where it is 0.0.0.0 or :: each peer is told the address that this machine reaches it from.
-    Port 0 of `advertised` stands for the port that was bound.
+    Port 0 of `advertised` stands for the port that was bound. `tls` is a TLS listener's own context, where it wants
+    something else of its peers than the others.
     """
 
     transport: Transport
     bind: Address
     advertised: Address
+    tls: ssl.SSLContext | None = None
 
 
 class Driver:
@@ -70,10 +74,12 @@ class Driver:
         tap: Tap | None = None,
         tls_server: ssl.SSLContext | None = None,
         tls_client: ssl.SSLContext | None = None,
+        tls_wildcards: bool = False,
         limits: StreamLimits | None = None,
         internal_error: Callable[[str], None] | None = None,
     ) -> None:
-        """`tls_server` is needed for TLS listeners, `tls_client` for TLS connections of ours.
+        """`tls_server` is needed for TLS listeners that have no context of their own, `tls_client` for TLS connections
+        of ours (it may be replaced while running), `tls_wildcards` allows wildcards in the certificates that they see.
 
         `internal_error` counts what should never happen: it gets the place (handler, core, tap).
         """
@@ -86,17 +92,20 @@ class Driver:
         self._clock = clock
         self._guard = guard
         self._tls_server = tls_server
-        self._tls_client = tls_client
+        self.tls_client = tls_client
+        self._tls_wildcards = tls_wildcards
         self._internal_error = internal_error
         self._loop: asyncio.AbstractEventLoop | None = None
         self._udp: dict[Address, UdpSocket] = {}
-        self._servers: list[asyncio.Server] = []
+        self._servers: list[asyncio.Server | Entrance] = []
         self._advertised: dict[tuple[Transport, Address], Address] = {}
         # numbers go on from the clock, so that a connection of an earlier run is never taken for one of this run
         self._last_number = int(clock.utcnow().timestamp()) << 20
         self._own: dict[str, str] = {}
         self._connections: dict[int, StreamConnection] = {}
         self._per_source: dict[str, int] = {}
+        self._shaking: dict[str, int] = {}
+        self._handshakes = 0
         self._ours: dict[tuple[Transport, Address, str], StreamConnection] = {}
         self._connecting: dict[tuple[Transport, Address, str], asyncio.Task[StreamConnection]] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -115,21 +124,19 @@ class Driver:
                     self._udp[udp.local] = udp
                     self._advertise(listener, udp.local)
                     continue
-                if listener.transport == "tls" and self._tls_server is None:
+                context = (listener.tls or self._tls_server) if listener.transport == "tls" else None
+                if listener.transport == "tls" and context is None:
                     raise ListenError(
                         "tls", listener.bind, "there is no certificate", "configure one or remove the listener"
                     )
                 sock = bound_socket(socket.SOCK_STREAM, listener.transport, listener.bind)
                 local = local_address(sock)
                 self._advertise(listener, local)
-                self._servers.append(
-                    await loop.create_server(
-                        partial(self._connection, listener.transport, local),
-                        sock=sock,
-                        ssl=self._tls_server if listener.transport == "tls" else None,
-                        ssl_handshake_timeout=self.limits.first_message if listener.transport == "tls" else None,
-                    )
-                )
+                made = partial(self._connection, listener.transport, local)
+                if context is not None:
+                    self._servers.append(Entrance(self, sock, context, self.limits.handshake, made))
+                else:
+                    self._servers.append(await loop.create_server(made, sock=sock))
         except BaseException:
             await self.stop()
             raise
@@ -243,6 +250,12 @@ class Driver:
         connection = self._connections.get(flow.connection)
         if connection is not None:
             connection.close()
+
+    def certified(self, flow: Flow) -> tuple[str, ...]:
+        """What the certificate that the peer of a TLS connection has shown names, in lower case: its SIP domains
+        (RFC 5922 section 7.1) and addresses. Verified; empty where it showed none."""
+        connection = self._connections.get(flow.connection) if flow.connection else None
+        return connection.names if connection is not None else ()
 
     @property
     def connections(self) -> int:
@@ -419,6 +432,30 @@ class Driver:
 
     # connections
 
+    def may_enter(self, host: str) -> bool:
+        """A peer wants to shake hands (`Doorkeeper`): as many at once from one source as it may have connections."""
+        if self._handshakes >= self.limits.handshakes or self._all_closed is not None:
+            return False
+        source = host if self._guard is None else self._guard.source_of(host)
+        already = self._shaking.get(source, 0)
+        if self._guard is not None:
+            open_ones = already + self._per_source.get(source, 0)
+            if self._guard.admit_connection(host, open_ones, self._clock.now()) is not Verdict.PASS:
+                return False
+        self._shaking[source] = already + 1
+        self._handshakes += 1
+        return True
+
+    def entered(self, host: str, error: Exception | None) -> None:
+        """A peer has shaken hands, or not (`Doorkeeper`)."""
+        source = host if self._guard is None else self._guard.source_of(host)
+        self._handshakes -= 1
+        self._shaking[source] -= 1
+        if not self._shaking[source]:
+            del self._shaking[source]
+        if error is not None:
+            _log.debug("tls.handshake_failed", source=host, detail=str(error))
+
     def connection_made(self, connection: StreamConnection) -> bool:
         """A connection is open (`StreamUser`)."""
         if len(self._connections) >= self.limits.connections or self._all_closed is not None:
@@ -469,20 +506,33 @@ class Driver:
         host = connection.flow.remote.host
         return host if self._guard is None else self._guard.source_of(host)
 
-    def _connection(self, transport: Transport, listener: Address | None) -> StreamConnection:
+    def _connection(
+        self,
+        transport: Transport,
+        listener: Address | None,
+        accept: Callable[[tuple[str, ...]], bool] | None = None,
+    ) -> StreamConnection:
         self._last_number += 1
-        return StreamConnection(self, transport, self._last_number, listener)
+        return StreamConnection(self, transport, self._last_number, listener, accept)
 
     async def _connect(self, transport: Transport, address: Address, server_name: str) -> StreamConnection:
-        context = self._tls_client if transport == "tls" else None
+        context = self.tls_client if transport == "tls" else None
         if transport == "tls" and context is None:
             raise ConnectError(f"{address} wants TLS, which is not configured")
         what = f"{transport} {address}"
         loop = asyncio.get_running_loop()
+        strangers: list[tuple[str, ...]] = []
+
+        def accept(names: tuple[str, ...]) -> bool:
+            if speaks_for(names, server_name, wildcards=self._tls_wildcards):
+                return True
+            strangers.append(names)
+            return False
+
         try:
             async with asyncio.timeout(self.limits.connect):
                 _, connection = await loop.create_connection(
-                    lambda: self._connection(transport, None),
+                    lambda: self._connection(transport, None, accept if context is not None else None),
                     *address,
                     ssl=context,
                     server_hostname=server_name if context is not None else None,
@@ -497,6 +547,8 @@ class Driver:
             raise ConnectError(f"{what}: TLS failed: {error.reason}") from error
         except OSError as error:
             raise ConnectError(f"{what}: {error.strerror or error}") from error
+        if strangers:
+            raise ConnectError(f"{what}: its certificate is not good for {server_name}: {_names(strangers[0])}")
         if connection.number not in self._connections:
             raise ConnectError(f"{what} closed at once, or we have too many connections")
         self._ours[(transport, address, server_name)] = connection
@@ -515,6 +567,11 @@ class Driver:
 _MESSAGES = (RequestReceived, AckReceived, ResponseReceived)
 _ANY = frozenset(("0.0.0.0", "::"))
 _MOST_OWN = 4096
+
+
+def _names(names: tuple[str, ...]) -> str:
+    hint = " (wildcards are not allowed in SIP; tls_wildcards allows them)" if any("*" in n for n in names) else ""
+    return f"it names {', '.join(names[:5]) or 'nobody'}{hint}"
 
 
 def _family(address: Address) -> str:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, cast
 
 from edge.sip.flow import Address, Flow, Transport
+from edge.transport.certificate import certified_names
 
 PING = b"\r\n\r\n"
 """Keep-alive of RFC 5626 section 4.4.1; the peer answers with one CRLF."""
@@ -20,7 +22,8 @@ class StreamLimits:
 
     `connections` open at once, `write_buffer` bytes a peer may leave unread before it is dropped, `first_message`
     seconds until a connection that was opened to us must have brought a message, `connect` seconds for a connection
-    of ours to open (TLS included), `pong` seconds for the answer to a keep-alive from a peer that answered before.
+    of ours to open (TLS included), `pong` seconds for the answer to a keep-alive from a peer that answered before,
+    `handshake` seconds for a peer to finish its TLS handshake, `handshakes` of all peers at once.
     """
 
     connections: int = 20_000
@@ -28,6 +31,8 @@ class StreamLimits:
     first_message: float = 32.0
     connect: float = 5.0
     pong: float = 10.0
+    handshake: float = 10.0
+    handshakes: int = 1000
 
 
 class StreamUser(Protocol):
@@ -48,9 +53,21 @@ class StreamConnection(asyncio.Protocol):
     """One TCP or TLS connection. `flow` is set once it is open."""
 
     flow: Flow
+    names: tuple[str, ...] = ()
+    """What the verified certificate of a TLS peer names (RFC 5922); nothing where it showed none."""
 
-    def __init__(self, user: StreamUser, transport: Transport, number: int, listener: Address | None) -> None:
-        """`listener`: the address that it was accepted at, None for connections of ours."""
+    def __init__(
+        self,
+        user: StreamUser,
+        transport: Transport,
+        number: int,
+        listener: Address | None,
+        accept: Callable[[tuple[str, ...]], bool] | None = None,
+    ) -> None:
+        """`listener`: the address that it was accepted at, None for connections of ours.
+
+        `accept` judges the names of the peer's certificate before anything is read; False drops the connection.
+        """
         self.listener = listener
         self.number = number
         self.closed = False
@@ -63,6 +80,7 @@ class StreamConnection(asyncio.Protocol):
         self._keep_alive: asyncio.TimerHandle | None = None
         self._pong: asyncio.TimerHandle | None = None
         self._pongs_seen = False
+        self._accept = accept
 
     # from the loop
 
@@ -74,6 +92,11 @@ class StreamConnection(asyncio.Protocol):
             return
         self.flow = Flow(self._kind, Address(own[0], own[1]), Address(peer[0], peer[1]), self.number)
         _keep_watch(transport.get_extra_info("socket"))
+        if (secured := transport.get_extra_info("ssl_object")) is not None:
+            self.names = certified_names(secured.getpeercert())
+        if self._accept is not None and not self._accept(self.names):
+            self.abort()
+            return
         self._wanted = self._user.connection_made(self)
         if not self._wanted:
             self.abort()

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import trustme
 
-from edge.transport.tls import TlsFileError, client_context, load_certificate, server_context
+from edge.transport.certificate import certified_names
+from edge.transport.tls import Tls, TlsFileError, TlsFiles, client_context, server_context
 
 from .shell import AUTHORITY
 
@@ -28,7 +29,7 @@ def authorities(path: Path) -> Path:
     return file
 
 
-def handshake(server: ssl.SSLContext, client: ssl.SSLContext, name: str) -> ssl.SSLObject:
+def handshake(server: ssl.SSLContext, client: ssl.SSLContext, name: str | None) -> ssl.SSLObject:
     """Shake hands in memory; the client's side of the connection."""
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     ours = server.wrap_bio(to_server, to_client, server_side=True)
@@ -53,11 +54,9 @@ def test_handshake_of_our_own_contexts(tmp_path: Path) -> None:
     assert made.version() in ("TLSv1.2", "TLSv1.3")
 
 
-def test_name_and_authority_are_checked(tmp_path: Path) -> None:
-    """RFC 5922: the certificate is for the service domain and from somebody we trust."""
+def test_authority_is_checked(tmp_path: Path) -> None:
+    """The certificate is from somebody we trust; its name is checked by the connection (test_tls_peers)."""
     server = server_context(*issue(tmp_path, "edge.example"))
-    with pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"):
-        handshake(server, client_context(authorities(tmp_path)), "other.example")
     with pytest.raises(ssl.SSLCertVerificationError, match=r"self.signed|local issuer"):
         handshake(server, client_context(), "edge.example")
 
@@ -85,16 +84,35 @@ def test_client_certificates_can_be_demanded(tmp_path: Path) -> None:
         handshake(server, client_context(trust), "edge.example")
 
 
-def test_certificate_can_be_replaced_while_running(tmp_path: Path) -> None:
-    """Connections after a renewal see the new certificate; a broken renewal changes nothing."""
-    context = server_context(*issue(tmp_path, "old.example"))
-    load_certificate(context, *issue(tmp_path, "new.example"))
-    client = client_context(authorities(tmp_path))
-    handshake(context, client, "new.example")
-    (tmp_path / "broken.pem").write_text("no certificate")
-    with pytest.raises(TlsFileError, match=r"broken\.pem"):
-        load_certificate(context, tmp_path / "broken.pem", tmp_path / "new.example.key")
-    handshake(context, client, "new.example")
+def test_certificates_are_replaced_while_running(tmp_path: Path) -> None:
+    """Connections after a renewal see the new certificate and are judged by the new authorities; a broken renewal
+    changes nothing and says what is broken."""
+    chain, key = issue(tmp_path, "old.example")
+    trust = authorities(tmp_path).rename(tmp_path / "trust.pem")
+    tls = Tls(TlsFiles(chain, key, trust, client_authorities=trust))
+    listening = tls.server("required")
+    ours = client_context(trust, *issue(tmp_path, "pbx.example"))
+    assert certified_names(handshake(listening, ours, "x").getpeercert()) == ("old.example",)
+
+    other = trustme.CA()
+    for file, new in zip((chain, key), issue(tmp_path, "new.example"), strict=True):
+        file.write_bytes(new.read_bytes())
+    trust.write_bytes(AUTHORITY.cert_pem.bytes() + other.cert_pem.bytes())
+    tls.reload()
+    assert certified_names(handshake(listening, ours, "x").getpeercert()) == ("new.example",)
+    handshake(listening, client_context(trust, *issue(tmp_path, "pbx2.example", other)), "x")
+    assert certified_names(handshake(listening, ours, None).getpeercert()) == ("new.example",)
+
+    trust.write_bytes(other.cert_pem.bytes())
+    tls.reload()
+    with pytest.raises(ssl.SSLError, match=r"(?i)verify failed|unknown ca"):
+        handshake(listening, client_context(authorities(tmp_path), *issue(tmp_path, "pbx3.example")), "x")
+
+    before = tls.client
+    chain.write_text("no certificate")
+    with pytest.raises(TlsFileError, match=r"old\.example\.pem"):
+        tls.reload()
+    assert tls.client is before
 
 
 def test_missing_and_mismatched_files_are_named(tmp_path: Path) -> None:
