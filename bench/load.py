@@ -21,7 +21,7 @@ sys.path.insert(0, str(ROOT / "tests" / "e2e"))
 os.environ.setdefault("PEER_PORTS", "30000-31999")
 
 from peers.edge import Edge  # noqa: E402
-from peers.ports import take_port  # noqa: E402
+from peers.ports import take_port, take_ports  # noqa: E402
 from peers.process import PeerFailed, PeerProcess, poll  # noqa: E402
 
 SCENARIOS = Path(__file__).resolve().parent / "scenarios"
@@ -135,7 +135,7 @@ class Sipp:
         command = [
             "sipp", office.edge.server(), "-sf", str(SCENARIOS / f"{scenario}.xml"), "-i", address, "-p",
             str(port or take_port()),
-            "-t", "u1", "-nostdin", "-cp", str(take_port()), "-mp", str(take_port()), "-cid_str", "%u-%p-%s",
+            "-t", "u1", "-nostdin", "-cp", str(take_port()), "-mp", str(take_ports(4)), "-cid_str", "%u-%p-%s",
             "-buff_size", "4194304", "-timer_resol", "1", "-max_socket", "60000",
             "-trace_err", "-error_file", str(self.folder / "errors"),
             "-trace_stat", "-fd", "1", "-stf", str(self.folder / "stat.csv"),
