@@ -31,6 +31,7 @@ from media.fax.events import (
     encode,
 )
 from media.fax.jitter import JitterBuffer, read_rtp
+from media.fax.remote import Remote
 from media.fax.spandsp import FRAME, UP_TO_9600, UP_TO_14400
 from media.fax.spool import Folder, SpoolError
 from media.fax.station import Machine, Station
@@ -218,37 +219,11 @@ class Call:
             self._over = True
 
 
-class _Remote:
-    """Where media go: what SDP said, until something comes from elsewhere first (symmetric RTP and UDPTL, RFC 4961)."""
-
-    __slots__ = ("_latched", "_said", "address")
-
-    def __init__(self) -> None:
-        self._said: tuple[str, int] | None = None
-        self._latched = False
-        self.address: tuple[str, int] | None = None
-
-    def expect(self, host: str, port: int) -> None:
-        """What SDP says (again). The same address again changes nothing."""
-        if self._said != (host, port):
-            self._said = self.address = (host, port)
-            self._latched = False
-
-    def accepts(self, source: tuple[str, int]) -> bool:
-        """Whether packets of this source are for us: before the first one any, then only its."""
-        return not self._latched or source == self.address
-
-    def latch(self, source: tuple[str, int]) -> None:
-        """A good packet came from here."""
-        self._latched = True
-        self.address = source
-
-
 class _AudioLine:
     """State of RTP in both directions."""
 
     def __init__(self) -> None:
-        self.remote = _Remote()
+        self.remote = Remote()
         self.active = False
         self.alaw = True
         self.payload_type = 8
@@ -293,7 +268,7 @@ class _T38Line:
     """State of UDPTL in both directions."""
 
     def __init__(self) -> None:
-        self.remote = _Remote()
+        self.remote = Remote()
         self.active = False
         self.sender = Sender()
         self.receiver = Receiver()

@@ -6,148 +6,36 @@ All ways of agreeing on T.38, or not, run at the same time, as they would on a b
 from __future__ import annotations
 
 import asyncio
-import email
-import email.policy
-import json
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
-from email.message import EmailMessage
 from pathlib import Path
 
 import pypdfium2
 import pytest
-from aiosmtpd.smtp import SMTP, Envelope, Session
-from peers.edge import Edge
-from peers.fax_machine import FaxCall, FaxCarrier, Manner, ended
+from peers.fax_machine import FaxCall, Manner, ended
+from peers.fax_world import (
+    BOX,
+    CALLER,
+    DEAD,
+    EXTENSION,
+    FORWARDED,
+    GATE_BOX,
+    LOCKED,
+    PASSWORD,
+    PBX,
+    PICTURES,
+    SHY,
+    Far,
+    World,
+    far_side,
+    pages,
+)
 from peers.fixtures import artifacts, keep
-from peers.ports import take_port, take_ports
 from PIL import Image
 
-from edge.sip.flow import Address
 from media.fax.document import render_for_fax
-from media.fax.engine import FaxEngine, FaxOptions
-from media.fax.spool import Spool
-from tests.unit.media.fax.rig import picture, received, same, tiff
+from tests.unit.media.fax.rig import picture, received, same
 
 pytestmark = [pytest.mark.phones, pytest.mark.timeout(180)]
-
-CARRIER = "127.0.0.41"
-OTHER = "127.0.0.42"
-SILENT = "127.0.0.44"
-CALLER = "+4922129191999"
-BOX, LOCKED, SHY, PBX, DEAD = "+4922838699", "+4922838698", "+4922838697", "+4922838696", "+4922838695"
-PASSWORD = "Grüße&Küsse"
-FORWARDED = "+4922838694"
-PICTURES = [picture(1, rows=400, marks=20), picture(2, rows=400, marks=20)]
-
-
-class Mailbox:
-    """A mail server that takes everything."""
-
-    def __init__(self) -> None:
-        self.mails: list[EmailMessage] = []
-        self._came = asyncio.Condition()
-
-    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
-        assert isinstance(envelope.content, bytes)
-        message = email.message_from_bytes(envelope.content, policy=email.policy.default)
-        assert isinstance(message, EmailMessage)
-        async with self._came:
-            self.mails.append(message)
-            self._came.notify_all()
-        return "250 taken"
-
-    async def of(self, fax: str, seconds: float = 20.0, count: int = 1) -> EmailMessage:
-        """The newest mail of a fax, when `count` are there and no more."""
-
-        def found() -> list[EmailMessage]:
-            return [mail for mail in self.mails if fax in mail["Message-ID"]]
-
-        async with asyncio.timeout(seconds), self._came:
-            await self._came.wait_for(lambda: len(found()) >= count)
-        assert len(found()) == count, "a fax was mailed twice"
-        return found()[-1]
-
-
-def pages(mail: EmailMessage, password: str | None = None) -> list[Image.Image]:
-    """The pages of the PDF in a mail."""
-    (attachment,) = mail.iter_attachments()
-    document = pypdfium2.PdfDocument(attachment.get_content(), password=password)
-    found = []
-    for page in document:
-        (item,) = page.get_objects()
-        found.append(item.get_bitmap().to_pil().convert("1"))
-        page.close()
-    document.close()
-    return found
-
-
-class World:
-    """The edge with its fax boxes, and ports for the others."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.smtp_port = take_port()
-        self.sip_port = take_port()
-        self.other_port = take_port()
-        self.silent_port = take_port()
-        self.edge = Edge(
-            folder / "edge",
-            settings={
-                "smtp_host": "127.0.0.1",
-                "smtp_port": self.smtp_port,
-                "smtp_tls": "none",
-                "fax_sender": "fax@edge.example",
-            },
-        )
-        self.edge.start()
-        self.edge.provision(document(self))
-
-
-def document(world: World) -> dict[str, object]:
-    """The provisioning."""
-
-    def carrier(name: str, host: str, port: int, t38: str) -> dict[str, object]:
-        return {
-            "name": name,
-            "mode": "static",
-            "domain": f"{name}.example",
-            "outbound_proxy": f"sip:{host}:{port};transport=udp",
-            "sources": [host],
-            "t38": t38,
-            "priority": 10 if name == "pstn" else 20,
-        }
-
-    def number(e164: str, carrier: str, **route: object) -> dict[str, object]:
-        return {"number": e164, "account": "K1", "carrier": carrier, "channels": 40, **route}
-
-    box = {"account": "K1", "email": "office@kunde.example"}
-    return {
-        "version": 1,
-        "carriers": [
-            carrier("pstn", CARRIER, world.sip_port, "offer"),
-            carrier("shy", OTHER, world.other_port, "off"),
-            carrier("silent", SILENT, world.silent_port, "offer"),
-        ],
-        "accounts": [
-            {"id": "K1", "name": "Kunde", "status": "active", "country": "DE", "area_code": "228", "parallel_calls": 50}
-        ],
-        "trunks": [
-            {"account": "K1", "name": "pbx", "mode": "static", "sources": ["127.0.0.43"], "default_number": PBX}
-        ],
-        "fax_boxes": [
-            {**box, "name": "office", "station_id": "+49 228 38699"},
-            {**box, "name": "locked", "pdf_password": PASSWORD},
-        ],
-        "numbers": [
-            number(BOX, "pstn", route={"fax": "office"}),
-            number(LOCKED, "pstn", route={"fax": "locked"}),
-            number(SHY, "shy", route={"fax": "office"}),
-            number(FORWARDED, "pstn", route={"forward": "+4930999888"}),
-            number(DEAD, "silent", route={"fax": "office"}),
-            number(PBX, "pstn", route={"trunk": "pbx"}, on_unreachable={"fax": "office"}),
-        ],
-    }
 
 
 @pytest.fixture(scope="module")
@@ -160,92 +48,6 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
             world.edge.stop()
         finally:
             world.edge.discard()
-
-
-class Far:
-    """All that is not the edge, for one test."""
-
-    def __init__(
-        self,
-        world: World,
-        carrier: FaxCarrier,
-        other: FaxCarrier,
-        silent: FaxCarrier,
-        mailbox: Mailbox,
-        folder: Path,
-    ) -> None:
-        self.world = world
-        self.carrier = carrier
-        self.other = other
-        self.silent = silent
-        self.folder = folder
-        self.mailbox = mailbox
-        self.document = tiff(folder / "document.tif", PICTURES)
-
-    async def send(
-        self, number: str, manner: Manner, carrier: FaxCarrier | None = None, caller: str = CALLER
-    ) -> FaxCall:
-        edge = self.world.edge
-        return await (carrier or self.carrier).send(
-            Address(edge.address, edge.port), number, caller, self.document, manner
-        )
-
-    async def id_of(self, call: FaxCall) -> str:
-        """The id of a fax at the edge: that of its call, live or on record."""
-        return str((await self._ask(f"/why/{call.leg.call_id}"))["id"])
-
-    async def record_of(self, call: FaxCall) -> dict[str, object]:
-        """The fax's row, when it is over and stored."""
-        return await self.row(await self.id_of(call))
-
-    async def row(self, fax: str) -> dict[str, object]:
-        """The row of a fax, when it is over and stored."""
-        async with asyncio.timeout(20):
-            while True:
-                row = await self._ask(f"/faxes/{fax}")
-                if row["result"] != "running":
-                    return row
-                await asyncio.sleep(0.1)
-
-    async def mail_of(self, call: FaxCall, **want: object) -> EmailMessage:
-        """The mail of a fax; its record has what is wanted."""
-        row = await self.record_of(call)
-        assert {key: row[key] for key in want} == want, (row, call.said)
-        return await self.mailbox.of(str(row["id"]))
-
-    async def _ask(self, path: str) -> dict[str, object]:
-        """An object of the admin HTTP; records take a moment until they are there."""
-        for _ in range(100):
-            status, body = await asyncio.to_thread(self.world.edge.get, path)
-            if status == 200:
-                found: dict[str, object] = json.loads(body)
-                return found
-            await asyncio.sleep(0.05)
-        raise AssertionError(body)
-
-
-@asynccontextmanager
-async def far_side(world: World, folder: Path) -> AsyncIterator[Far]:
-    """Carriers with fax machines, and a mail server."""
-    loop = asyncio.get_running_loop()
-    mailbox = Mailbox()
-    server = await loop.create_server(lambda: SMTP(mailbox, loop=loop), "127.0.0.1", world.smtp_port)
-    first = take_ports(120)
-    engine = FaxEngine(Spool(folder / "far"), FaxOptions("127.0.0.1", (first, first + 119)))
-    await engine.start()
-    carrier = FaxCarrier(CARRIER, world.sip_port, engine)
-    other = FaxCarrier(OTHER, world.other_port, engine)
-    silent = FaxCarrier(SILENT, world.silent_port, engine)
-    for one in (carrier, other, silent):
-        await one.start()
-    try:
-        yield Far(world, carrier, other, silent, mailbox, folder)
-    finally:
-        await engine.stop()
-        for one in (carrier, other, silent):
-            await one.stop()
-        server.close()
-        await server.wait_closed()
 
 
 @pytest.fixture
@@ -368,15 +170,20 @@ async def sending_and_passing_through(far: Far) -> None:
     await check_passed(passed)
 
 
-async def begin_sending(far: Far) -> tuple[list[tuple[FaxCall, str]], Path]:
-    """`sip-edge fax send` calls out through the dial plan: over T.38 where the far end asks for it, else over G.711.
-    A busy number is a fax that failed. What arrives is the PDF as it was rendered, pixel for pixel."""
-    pdf = far.folder / "letter.pdf"
+def letter(folder: Path) -> tuple[Path, Path]:
+    """A PDF, and what it looks like as a fax."""
+    pdf, expected = folder / "letter.pdf", folder / "expected.tif"
     sheet = Image.new("1", (850, 400), 1)
     sheet.paste(picture(3, rows=300, width=700, marks=20), (50, 50))
     sheet.save(pdf, resolution=100)
-    expected = far.folder / "expected.tif"
     render_for_fax(pdf, expected)
+    return pdf, expected
+
+
+async def begin_sending(far: Far) -> tuple[list[tuple[FaxCall, str]], Path]:
+    """`sip-edge fax send` calls out through the dial plan: over T.38 where the far end asks for it, else over G.711.
+    A busy number is a fax that failed. What arrives is the PDF as it was rendered, pixel for pixel."""
+    pdf, expected = letter(far.folder)
     calls: list[tuple[FaxCall, str]] = []
     for manner in (Manner(own=1.0), Manner(), Manner(answer=486)):
         far.carrier.manner = manner
@@ -428,6 +235,40 @@ async def check_passed(ends: list[tuple[FaxCall, FaxCall]]) -> None:
     assert refreshed.said.count("refresh") == 1 and refreshed.said.count("took") == 1
     assert unaware.offers == [], "a refresh of one side reached the other"
     assert "refused 488" in refused.said
+
+
+async def test_t38_of_others(far: Far) -> None:
+    """rtpengine makes all T.38 of one side: its UDPTL, its gateway, the modems of G.711 behind it. Both directions, and
+    through the edge to a PBX, which counts what came over the wire."""
+    far.office.manner = Manner(own=1.0)
+    through = await far.send(EXTENSION, Manner(), far.gate)
+    inner = await far.office.incoming.get()
+    calls = {
+        "our re-INVITE": await far.send(GATE_BOX, Manner(), far.gate),
+        "image at once": await far.send(GATE_BOX, Manner(first="image"), far.gate),
+        "its re-INVITE": await far.send(GATE_BOX, Manner(own=0.3, to_t38=(491,)), far.gate),
+    }
+    pdf, expected = letter(far.folder)
+    far.gate.manner = Manner(own=1.0)
+    words = ("fax", "send", "--account", "K1", "--from", GATE_BOX, "--to", "+4930777888", str(pdf))
+    done = await asyncio.to_thread(far.world.edge.command, *words)
+    assert done.returncode == 0, done.stderr
+    sent = await far.gate.incoming.get()
+    for name, call in calls.items():
+        result = await ended(call)
+        assert (result.code, result.pages, result.transport) == (0, 2, "g711"), (name, call.said, result)
+        mail = await far.mail_of(call, transport="t38", result="complete", pages=2, poor_quality=False)
+        assert all(same(a, b) for a, b in zip(pages(mail), PICTURES, strict=True)), name
+    result = await ended(sent)
+    assert (result.code, result.pages, result.transport) == (0, 1, "g711"), (sent.said, result)
+    row = await far.row(done.stdout.split()[1])
+    assert (row["result"], row["transport"]) == ("complete", "t38") and int(str(row["t38_packets"])) > 20
+    with Image.open(expected) as image:
+        assert same(*received(sent.job.folder), image.copy())
+    into, out = await ended(inner), await ended(through)
+    assert (into.code, into.pages, into.transport, into.lost_packets) == (0, 2, "t38", 0), (inner.said, into)
+    assert (out.code, out.transport) == (0, "g711") and into.t38_packets > 100
+    assert all(same(a, b) for a, b in zip(received(inner.job.folder), PICTURES, strict=True))
 
 
 async def test_kill_in_the_middle(far: Far) -> None:

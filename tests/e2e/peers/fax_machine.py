@@ -99,11 +99,7 @@ class FaxCarrier(Station):
         leg = UacLeg("b", self.port, flow, lambda _, event: self._hear(call, event), self.timers, invite, "fax")
         call = FaxCall(job, manner, leg)
         self._begin(call)
-        audio = t38.audio_offer(call.origin, job.local_audio)
-        image = t38.offer(call.origin, job.local_t38)
-        both = audio + image[image.index(b"m=image") :]
-        opus = audio.replace(b"RTP/AVP 8 0", b"RTP/AVP 96").replace(b"8 PCMA/8000", b"96 opus/48000/2")
-        call.ours = {"audio": audio, "image": image, "both": both, "opus": opus}[manner.first]
+        call.ours = self._first(call)
         leg.call(call.ours, None)
         return call
 
@@ -218,7 +214,16 @@ class FaxCarrier(Station):
             if manner.then_audio:
                 self.port.later(0.2, lambda: self._offer_audio(call))
 
+    def _first(self, call: FaxCall) -> bytes:
+        """What the first offer says."""
+        audio = t38.audio_offer(call.origin, call.job.local_audio)
+        image = t38.offer(call.origin, call.job.local_t38)
+        both = audio + image[image.index(b"m=image") :]
+        opus = audio.replace(b"RTP/AVP 8 0", b"RTP/AVP 96").replace(b"8 PCMA/8000", b"96 opus/48000/2")
+        return {"audio": audio, "image": image, "both": both, "opus": opus}[call.manner.first]
+
     def _take(self, call: FaxCall, sdp: bytes) -> bytes:
+        """An offer of the edge; our answer."""
         call.origin = Origin(self.host, 77, call.origin.version + 1)
         theirs = parse(sdp)
         if t38.image_of(theirs) is not None:
@@ -227,10 +232,14 @@ class FaxCarrier(Station):
             answer = t38.audio_answer(theirs, call.origin, call.job.local_audio)
         assert answer is not None
         call.ours = answer
-        self._use(call, sdp)
+        self._move(call, sdp)
         return answer
 
     def _use(self, call: FaxCall, sdp: bytes) -> None:
+        """The answer of the edge to an offer of ours."""
+        self._move(call, sdp)
+
+    def _move(self, call: FaxCall, sdp: bytes) -> None:
         if call.manner.mute:
             return
         theirs = parse(sdp)
@@ -242,8 +251,12 @@ class FaxCarrier(Station):
 
     def _offer(self, call: FaxCall) -> None:
         call.origin = Origin(self.host, 77, call.origin.version + 1)
-        call.offered = t38.offer(call.origin, call.job.local_t38)
+        call.offered = self._image(call)
         call.leg.modify(call.offered, update=False)
+
+    def _image(self, call: FaxCall) -> bytes:
+        """What an offer of T.38 says."""
+        return t38.offer(call.origin, call.job.local_t38)
 
     def _offer_audio(self, call: FaxCall) -> None:
         call.origin = Origin(self.host, 77, call.origin.version + 1)
