@@ -6,7 +6,7 @@ relay on its way to the other side, so that each peer sends to the relay. Nothin
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -40,7 +40,17 @@ class RelaySession(Protocol):
     nothing changed but o=. May be set at any time."""
 
     async def forward(
-        self, sdp: bytes, origin: Side, leg: str, *, early: bool = False, trusted: bool = False, network: str = ""
+        self,
+        sdp: bytes,
+        origin: Side,
+        leg: str,
+        *,
+        answer: bool = False,
+        early: bool = False,
+        trusted: bool = False,
+        network: str = "",
+        keys: bool = False,
+        more_codecs: Sequence[str] = (),
     ) -> bytes:
         """SDP of side `origin`, written for the other side: relay addresses and ports in place of the peer's.
 
@@ -48,10 +58,18 @@ class RelaySession(Protocol):
         attributes, port 0 stays 0; hides the peer's o= and s= lines. `leg` names the dialog (forked B-legs each have
         their own) so that o= versions rise per dialog and only when the description changes (RFC 3264 section 8).
 
-        `early`: the call is not answered yet, silence is no fault (an answer in a provisional response). `trusted`:
+        `answer`: whether it answers what the other side offered (RFC 3264); else it is an offer. `early`: the call is
+        not answered yet, silence is no fault (an answer in a provisional response). `trusted`:
         packets are taken from the address in this SDP alone; otherwise the relay learns where the peer sends from and
         then stays there. `network` names the relay's address that the other side is given (two networks, or IPv4 on
-        one side and IPv6 on the other); empty: the relay's first. Raises UnusableSdp, RelayError.
+        one side and IPv6 on the other); empty: the relay's choice.
+
+        A relay that `bridges` takes SRTP (SDES) from either side, as RTP/SAVP or as RTP/AVP with a=crypto (RFC 8643),
+        whatever the other has, and answers in the profile that it was offered, RTP/SAVP for both of these. To an offer
+        it adds keys where `keys` is set, in the second form, so that the caller may cut them out for a receiver or
+        make the profile a secure one; and `more_codecs` behind those of the peer, between which it transcodes where
+        one of them is taken. One that does not bridge passes profile, keys and codecs as they are. Raises UnusableSdp,
+        RelayError.
         """
         ...
 
@@ -61,7 +79,12 @@ class RelaySession(Protocol):
 
 
 class MediaRelay(Protocol):
-    """A connection to a relay process."""
+    """A connection to a relay, which may be several processes."""
+
+    @property
+    def bridges(self) -> bool:
+        """Whether it carries SRTP (SDES) on one side and plain RTP on the other, and transcodes."""
+        ...
 
     async def start(self) -> None:
         """Connect (and start the child where there is one). Raises RelayError."""
@@ -81,4 +104,15 @@ class MediaRelay(Protocol):
     @property
     def sessions(self) -> int:
         """Sessions that hold ports, for the metric and for leak tests."""
+        ...
+
+    @property
+    def instances(self) -> Mapping[str, bool]:
+        """Each relay process by its name, and whether it answers."""
+        ...
+
+    async def clear(self) -> None:
+        """End every session of ours, whichever process of ours made it: for a start that takes no calls over.
+
+        Raises RelayError."""
         ...

@@ -97,9 +97,19 @@ class RtpIoRelay:
         return self._commands is not None
 
     @property
+    def bridges(self) -> bool:
+        """SRTP passes from end to end only, and so do codecs."""
+        return False
+
+    @property
     def sessions(self) -> int:
         """Sessions that hold ports."""
         return len(self._sessions)
+
+    @property
+    def instances(self) -> dict[str, bool]:
+        """The one process."""
+        return {"embedded": self.ready}
 
     def session(self, session_id: str, on_media_timeout: Callable[[], None]) -> RtpIoSession:
         """A session for a call; no I/O. The same id on a relay that still has it takes it over (after a restart here).

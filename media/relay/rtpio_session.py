@@ -11,15 +11,15 @@ last is the one A hears; for ten seconds after each SDP the engine follows the s
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from hashlib import blake2b
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from media.relay import rtpproxy_commands as commands
+from media.relay.origins import Origins
 from media.relay.port import RelayError, RelayStats, Side
 from media.relay.rtpproxy_commands import other
 from media.sdp.lines import Media, parse
-from media.sdp.rewrite import endpoint, require_media, rewrite, with_origin
+from media.sdp.rewrite import endpoint, require_media, rewrite
 
 if TYPE_CHECKING:
     from media.relay.rtpio import RtpIoRelay
@@ -50,10 +50,10 @@ class RtpIoSession:
         "_ipv6",
         "_media",
         "_on_media_timeout",
+        "_origins",
         "_relay",
         "_shown",
         "_supervised",
-        "_written",
         "id",
         "passive",
     )
@@ -66,8 +66,7 @@ class RtpIoSession:
         self._media: dict[int, _Medium] = {}
         # Per side: the medium its last SDP began with, whose silence ends the call.
         self._supervised: dict[Side, int] = {}
-        # Per dialog: the relay's address shown there, the o= version and what followed it.
-        self._written: dict[str, tuple[int, str]] = {}
+        self._origins = Origins(session_id)
         self._shown: dict[Side, str] = {}
         self._ipv6: dict[Side, bool] = {}
         self._answered = False
@@ -76,11 +75,21 @@ class RtpIoSession:
         self._deletion: asyncio.Future[list[str]] | None = None
 
     async def forward(
-        self, sdp: bytes, origin: Side, leg: str, *, early: bool = False, trusted: bool = False, network: str = ""
+        self,
+        sdp: bytes,
+        origin: Side,
+        leg: str,
+        *,
+        answer: bool = False,
+        early: bool = False,
+        trusted: bool = False,
+        network: str = "",
+        keys: bool = False,
+        more_codecs: Sequence[str] = (),
     ) -> bytes:
         """SDP of side `origin`, written for the other side; see `RelaySession.forward`. UnusableSdp, RelayError."""
         if self.passive:
-            return self._pass_on(sdp, f"b:{leg}" if origin == "a" else "a")
+            return self._origins.pass_on(sdp, origin, leg)
         if self._gone:
             raise RelayError(self._gone)
         description = parse(sdp)
@@ -113,7 +122,7 @@ class RtpIoSession:
             self._shown[other(origin)] = address
         else:
             address = self._shown.get(other(origin), address)
-        return self._version(rewrite(description, ports, address), address, f"b:{leg}" if origin == "a" else "a")
+        return self._origins.write(rewrite(description, ports, address), address, origin, leg)
 
     def _command(
         self,
@@ -177,23 +186,6 @@ class RtpIoSession:
         if failed is not None:
             raise failed
         return address
-
-    def _pass_on(self, sdp: bytes, dialog: str) -> bytes:
-        description = parse(sdp)
-        origin = next((line for line in description.session if line.startswith("o=")), "")
-        description.session = [line for line in description.session if not line.startswith(("v=", "o="))]
-        rest = description.to_bytes().decode("latin-1")
-        return self._version(rest, origin.rpartition(" ")[2] or "127.0.0.1", dialog)
-
-    def _version(self, rest: str, address: str, dialog: str) -> bytes:
-        version, before = self._written.get(dialog, (0, ""))
-        if rest != before:
-            version += 1
-            self._written[dialog] = (version, rest)
-        # Not the session's id itself, and another for each dialog: the two sides must not be able to tell that they
-        # belong together.
-        digest = blake2b(f"{self.id}/{dialog}".encode(), digest_size=8).digest()
-        return with_origin(rest, address, int.from_bytes(digest) >> 2, version)
 
     async def delete(self) -> RelayStats:
         """Give the ports back; see `RelaySession.delete`."""

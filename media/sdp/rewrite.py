@@ -9,8 +9,8 @@ What is changed, and nothing else:
   an answerer has to leave at 0 (RFC 3264 section 6).
 - lines that name ways around the relay go: ICE (RFC 8839), a=group:BUNDLE (RFC 9143), a=altc, capability negotiation
   (RFC 5939), leftovers of other relays.
-- keys go from media with a plain profile: they could leave on a hop without TLS. A secure profile passes untouched,
-  keys and fingerprints included, for the relay carries its packets as they are.
+- fingerprints go from media with a plain profile. A secure profile passes untouched, for the relay carries its packets
+  as they are; so do keys (a=crypto), of which `media.sdp.srtp` decides who may have them.
 
 Order and all other lines stay.
 """
@@ -33,7 +33,7 @@ _BYPASS: Final = frozenset(
         "bundle-only", "oldmediaip", "oldcip", "nortpproxy", "direction",
     }
 )  # fmt: skip
-_KEYS: Final = frozenset({"crypto", "fingerprint", "setup", "tls-id", "key-mgmt", "identity", "dtls-id"})
+_KEYS: Final = frozenset({"fingerprint", "setup", "tls-id", "key-mgmt", "identity", "dtls-id"})
 _PERSONAL: Final = frozenset({"i=", "u=", "e=", "p=", "k="})
 
 
@@ -109,11 +109,11 @@ def rewrite(sdp: Sdp, ports: Sequence[int], address: str) -> str:
     for line in sdp.session:
         kind = line[:2]
         if kind == "a=":
-            # a=rtcp belongs to a medium (RFC 3605); a stray one would show the peer's address.
-            if _passes(line, keep_keys) and not line.startswith("a=rtcp:"):
+            # a=rtcp belongs to a medium (RFC 3605), a=crypto too; a stray one would show the peer's address, or a key.
+            if kept_attribute(line, keys=keep_keys) and not line.startswith(("a=rtcp:", "a=crypto:")):
                 out.append(line)
         elif kind == "c=":
-            out.append(nowhere if _unspecified(sdp.connection) else connection)
+            out.append(nowhere if is_unspecified(sdp.connection) else connection)
         elif kind not in _PERSONAL and kind not in ("v=", "o=", "s="):
             timed = timed or kind == "t="
             out.append(line)
@@ -137,22 +137,23 @@ def _section(out: list[str], media: Media, port: int, connection: str, nowhere: 
             if line.startswith("a=rtcp:"):
                 if port:
                     out.append(_rtcp(line, media.port, port, connection))
-            elif _passes(line, keep_keys):
+            elif kept_attribute(line, keys=keep_keys):
                 out.append(line)
         elif kind == "c=":
-            out.append(nowhere if _unspecified(media.connection) else connection)
+            out.append(nowhere if is_unspecified(media.connection) else connection)
         elif kind not in _PERSONAL:
             out.append(line)
 
 
-def _passes(line: str, keep_keys: bool) -> bool:
+def kept_attribute(line: str, *, keys: bool) -> bool:
+    """Whether an a= line passes: it names no way around the relay, and no keys of DTLS where they are not wanted."""
     colon = line.find(":")
     name = line[2:] if colon < 0 else line[2:colon]
     if name in _BYPASS:
         return False
     if name == "group":
         return not line.startswith("a=group:BUNDLE")
-    return keep_keys or name not in _KEYS
+    return keys or name not in _KEYS
 
 
 def _rtcp(line: str, peer_port: int, port: int, connection: str) -> str:
@@ -163,7 +164,13 @@ def _rtcp(line: str, peer_port: int, port: int, connection: str) -> str:
     return f"a=rtcp:{port if shared else port + 1}{where}"
 
 
-def _unspecified(value: str) -> bool:
+def personal(kind: str) -> bool:
+    """Whether a line of this kind (`i=`) speaks of the peer and not of its media."""
+    return kind in _PERSONAL
+
+
+def is_unspecified(value: str) -> bool:
+    """Whether the value of a c= line names no address: the hold form of RFC 2543."""
     return value.endswith((" 0.0.0.0", " ::"))
 
 

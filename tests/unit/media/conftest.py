@@ -11,11 +11,15 @@ from pathlib import Path
 import pytest
 
 from media.relay.process import EVENTS_SUFFIX
+from media.relay.rtpengine import RtpEngineRelay
 from media.relay.rtpio import RtpIoRelay
 from tests.unit.media.peers import Peer
+from tests.unit.media.rtpengine_process import RtpEngineProcess
+
+AnyRelay = RtpIoRelay | RtpEngineRelay
 
 
-async def none_left(relay: RtpIoRelay) -> int:
+async def none_left(relay: AnyRelay) -> int:
     """Wait until the relay holds no media (it drops them in threads of its own); how many it kept."""
     left = await relay.media_in_relay()
     for _ in range(100):
@@ -74,12 +78,43 @@ def relay_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RelayUnd
     assert status == 0
 
 
+@pytest.fixture(scope="module")
+def rtpengine_process() -> Iterator[RtpEngineProcess]:
+    process = RtpEngineProcess("--interface=127.0.0.1", "--interface=::1")
+    yield process
+    process.stop()
+
+
 @pytest.fixture
-async def relay(relay_process: RelayUnderTest) -> AsyncIterator[RtpIoRelay]:
-    """A client of the shared relay; the test must leave no media behind."""
+async def embedded(relay_process: RelayUnderTest) -> AsyncIterator[RtpIoRelay]:
+    """A client of the shared relay of our own; the test must leave no media behind."""
     client = RtpIoRelay(relay_process.path)
     await client.start()
     yield client
+    await _check(client)
+
+
+@pytest.fixture
+async def engine(rtpengine_process: RtpEngineProcess) -> AsyncIterator[RtpEngineRelay]:
+    """A client of the shared rtpengine; the test must leave no media behind."""
+    client = rtpengine_process.client()
+    await client.start()
+    yield client
+    await _check(client)
+
+
+@pytest.fixture(params=["embedded", "engine"])
+async def relay(
+    request: pytest.FixtureRequest, relay_process: RelayUnderTest, rtpengine_process: RtpEngineProcess
+) -> AsyncIterator[AnyRelay]:
+    """A client of either relay."""
+    client: AnyRelay = RtpIoRelay(relay_process.path) if request.param == "embedded" else rtpengine_process.client()
+    await client.start()
+    yield client
+    await _check(client)
+
+
+async def _check(client: AnyRelay) -> None:
     left, held = await none_left(client), client.sessions
     if left:
         await client.clear()

@@ -1,0 +1,40 @@
+"""The o= lines of one relay session (RFC 3264 section 8): an id and a version for each dialog."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+from media.relay.port import Side
+from media.sdp.lines import parse
+from media.sdp.rewrite import with_origin
+
+
+class Origins:
+    """What each dialog of a session was told last, so that the version rises with a change and with nothing else."""
+
+    __slots__ = ("_id", "_written")
+
+    def __init__(self, session_id: str) -> None:
+        self._id = session_id
+        # Per dialog: the o= version and what followed it.
+        self._written: dict[str, tuple[int, str]] = {}
+
+    def write(self, rest: str, address: str, origin: Side, leg: str) -> bytes:
+        """A description for the dialog that hears side `origin`: our o= line (with `address`) before `rest`."""
+        dialog = f"b:{leg}" if origin == "a" else "a"
+        version, before = self._written.get(dialog, (0, ""))
+        if rest != before:
+            version += 1
+            self._written[dialog] = (version, rest)
+        # Not the session's id itself, and another for each dialog: the two sides must not be able to tell that they
+        # belong together.
+        digest = blake2b(f"{self._id}/{dialog}".encode(), digest_size=8).digest()
+        return with_origin(rest, address, int.from_bytes(digest) >> 2, version)
+
+    def pass_on(self, sdp: bytes, origin: Side, leg: str) -> bytes:
+        """A description of a passive session: all as it came but o=. Raises UnusableSdp."""
+        description = parse(sdp)
+        line = next((line for line in description.session if line.startswith("o=")), "")
+        description.session = [line for line in description.session if not line.startswith(("v=", "o="))]
+        rest = description.to_bytes().decode("latin-1")
+        return self.write(rest, line.rpartition(" ")[2] or "127.0.0.1", origin, leg)

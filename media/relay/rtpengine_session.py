@@ -1,0 +1,263 @@
+"""One call's media at an rtpengine, which writes the descriptions itself.
+
+Its two parties are always `a` and `b`: forked B legs share what A sends to, and A hears the branch whose description
+came last, as with the relay of our own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final
+
+from media.relay import ng_messages as ng
+from media.relay.ng_client import Unanswered
+from media.relay.ng_messages import Plain, Value
+from media.relay.origins import Origins
+from media.relay.port import RelayError, RelayStats, Side
+from media.relay.rtpproxy_commands import other
+from media.sdp.bridged import for_relay, from_relay, profile
+from media.sdp.lines import Media, Sdp, parse
+from media.sdp.rewrite import endpoint, require_media
+
+if TYPE_CHECKING:
+    from media.relay.rtpengine import Instance, RtpEngineRelay
+
+_FLAGS: Final = ("trust-address", "strict-source", "port-latching", "no-rtcp-attribute", "original-sendrecv")
+_LEARN: Final = "endpoint-learning-immediate"
+# Only the suites of RFC 4568 that everybody has: keys of twelve suites make an offer too long for UDP.
+_SDES: Final = tuple(
+    f"no-{suite}"
+    for suite in (
+        "AEAD_AES_256_GCM", "AEAD_AES_128_GCM", "AES_256_CM_HMAC_SHA1_80", "AES_256_CM_HMAC_SHA1_32",
+        "AES_192_CM_HMAC_SHA1_80", "AES_192_CM_HMAC_SHA1_32", "F8_128_HMAC_SHA1_80", "F8_128_HMAC_SHA1_32",
+        "NULL_HMAC_SHA1_80", "NULL_HMAC_SHA1_32",
+    )
+)  # fmt: skip
+# For a peer whose address is not known: it is learnt from the first packet.
+_UNKNOWN: Final = ("IN IP4 0.0.0.0", "IN IP6 ::")
+_FAMILY: Final = {"ip4": "IP4", "ip6": "IP6"}
+
+
+class RtpEngineSession:
+    """A `RelaySession`; made by `RtpEngineRelay.session`."""
+
+    __slots__ = (
+        "_deletion",
+        "_family",
+        "_gone",
+        "_heard",
+        "_instance",
+        "_last",
+        "_on_media_timeout",
+        "_origins",
+        "_relay",
+        "id",
+        "passive",
+    )
+
+    def __init__(self, relay: RtpEngineRelay, session_id: str, on_media_timeout: Callable[[], None]) -> None:
+        self.id = session_id
+        self.passive = False
+        self._relay = relay
+        self._on_media_timeout = on_media_timeout
+        self._origins = Origins(session_id)
+        self._instance: Instance | None = None
+        self._family: dict[Side, str] = {}
+        self._heard: set[Side] = set()
+        self._gone = ""
+        # The command under way: one that ends the session must come after it.
+        self._last: asyncio.Future[dict[bytes, Value]] | None = None
+        self._deletion: asyncio.Task[RelayStats] | None = None
+
+    async def forward(
+        self,
+        sdp: bytes,
+        origin: Side,
+        leg: str,
+        *,
+        answer: bool = False,
+        early: bool = False,
+        trusted: bool = False,
+        network: str = "",
+        keys: bool = False,
+        more_codecs: Sequence[str] = (),
+    ) -> bytes:
+        """SDP of side `origin`, written for the other side; see `RelaySession.forward`. UnusableSdp, RelayError.
+
+        `network`: `ip4` or `ip6`, the family that the other side is given; empty: its own where that is known.
+        """
+        if self.passive:
+            return self._origins.pass_on(sdp, origin, leg)
+        if self._gone:
+            raise RelayError(self._gone)
+        description = parse(sdp)
+        require_media(description)
+        fields = self._fields(description, origin, answer, trusted, network, keys)
+        if more_codecs and not answer:
+            fields["codec"] = {"transcode": list(more_codecs)}
+        reply = await self._ask("answer" if answer else "offer", fields)
+        self._heard.add(origin)
+        written = parse(_sdp(reply))
+        rest, address = from_relay(written, description, offer=not answer)
+        return self._origins.write(rest, address, origin, leg)
+
+    def _fields(
+        self, description: Sdp, origin: Side, answer: bool, trusted: bool, network: str, keys: bool
+    ) -> dict[str, Plain]:
+        def locate(media: Media) -> str:
+            peer = endpoint(description, media)
+            self._family[origin] = "IP6" if peer.ipv6 else "IP4"
+            # A peer must not have the relay send to services of its own machine.
+            if peer.address is None or (peer.loopback and not self._relay.on_loopback):
+                return _UNKNOWN[peer.ipv6]
+            return f"IN {self._family[origin]} {peer.address}"
+
+        if network and network not in _FAMILY:
+            raise RelayError(f"rtpengine has no network {network!r}; it has ip4 and ip6")
+        across = other(origin)
+        flags = [*_FLAGS, "asymmetric" if trusted else _LEARN]
+        fields: dict[str, Plain] = {
+            "call-id": self._relay.prefix + self.id,
+            "sdp": for_relay(description, locate),
+            "flags": flags,
+            "ICE": "remove",
+            "DTLS": "off",
+            "SDES": _SDES,
+            "rtcp-mux": ["demux"],
+        }
+        if answer:
+            fields |= {"from-tag": across, "to-tag": origin}
+        else:
+            fields["from-tag"] = origin
+            if across in self._heard:
+                fields["to-tag"] = across
+            if any(m.kind != "image" and m.port for m in description.media):
+                fields["transport-protocol"] = profile(description, keys)
+        family = _FAMILY.get(network) or self._family.get(across)
+        if family is not None:
+            fields["address-family"] = family
+        return fields
+
+    async def _ask(self, command: str, fields: dict[str, Plain]) -> dict[bytes, Value]:
+        """Ask the session's instance; a session that has none tries those that answer, one after the other."""
+        if self._instance is not None:
+            return await self._ask_one(self._instance, command, fields)
+        for instance in self._relay.places(self.id):
+            self._relay.hold(self, instance)
+            self._instance = instance
+            try:
+                return await self._ask_one(instance, command, fields)
+            except Unanswered as error:
+                if error.refused:
+                    # `failed` has counted us among the lost; nothing was ever there
+                    self._gone = ""
+                self._relay.release(self, instance)
+                self._instance = None
+                failed = error
+        raise RelayError(f"no media relay took the call: {failed}")
+
+    async def _ask_one(self, instance: Instance, command: str, fields: dict[str, Plain]) -> dict[bytes, Value]:
+        self._last = instance.client.ask(command, **fields)
+        try:
+            reply = await asyncio.shield(self._last)
+        except Unanswered as error:
+            first = not self._heard
+            if first:
+                self._relay.release(self, instance)
+            self._relay.failed(instance, error)
+            raise
+        result = ng.text(reply, b"result")
+        if result != "ok":
+            why = ng.text(reply, b"error-reason") or result
+            if "Unknown call" in why:
+                self._gone = "the relay does not know the media of this call any more"
+                why = self._gone
+            raise RelayError(f"rtpengine {instance.name}: {_plain(why)}")
+        return reply
+
+    async def delete(self) -> RelayStats:
+        """Give the ports back; see `RelaySession.delete`."""
+        if self._deletion is None:
+            self._deletion = asyncio.get_running_loop().create_task(self._delete())
+        return await asyncio.shield(self._deletion)
+
+    async def _delete(self) -> RelayStats:
+        self._gone = self._gone or "the media of this call were released"
+        self._on_media_timeout = _nobody
+        if self._last is not None and not self._last.done():
+            await asyncio.wait([self._last])
+        instance = self._instance
+        self._relay.release(self, instance)
+        if instance is None:
+            return RelayStats()
+        call_id = self._relay.prefix + self.id
+        try:
+            # with the tag of one side the answer has the figures of both, and the whole call is deleted
+            side = min(self._heard, default="a")
+            figures = await instance.client.ask("delete", call_id=call_id, from_tag=side, delete_delay=0)
+        except RelayError:
+            return RelayStats()
+        return _statistics(figures)
+
+    async def look(self) -> None:
+        """See whether the instance still has the session. Raises Unanswered."""
+        instance = self._instance
+        if instance is None or self._gone or not self._heard:
+            return
+        reply = await instance.client.ask("query", call_id=self._relay.prefix + self.id)
+        if ng.text(reply, b"result") != "ok" and not self._gone:
+            self._relay.release(self, instance)
+            self.lose("the media of this call timed out")
+
+    def lose(self, reason: str) -> None:
+        """The media are gone in the relay: `forward` fails from here on, and the call is told once."""
+        if not self._gone:
+            self._gone = reason
+            self._instance = None
+            asyncio.get_running_loop().call_soon(self._on_media_timeout)
+
+
+def _nobody() -> None:
+    """Hears of a session that was deleted, which keeps its call alive no longer."""
+
+
+def _sdp(reply: dict[bytes, Value]) -> bytes:
+    sdp = reply.get(b"sdp")
+    if not isinstance(sdp, bytes):
+        raise RelayError("rtpengine gave no description")
+    return sdp
+
+
+def _plain(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text[:200])
+
+
+def _statistics(figures: dict[bytes, Value]) -> RelayStats:
+    from_a, errors_a, lost_a = _side(figures, b"a")
+    from_b, errors_b, lost_b = _side(figures, b"b")
+    return RelayStats(from_a, from_b, max(0, from_b - errors_b), max(0, from_a - errors_a), lost_a, lost_b)
+
+
+def _side(figures: dict[bytes, Value], tag: bytes) -> tuple[int, int, int]:
+    """RTP packets from a side, those of them that could not be relayed, and those missing before the relay, of which
+    rtpengine knows by RTCP alone."""
+    packets = errors = lost = 0
+    tags = figures.get(b"tags")
+    party = tags.get(tag) if isinstance(tags, dict) else None
+    medias = party.get(b"medias") if isinstance(party, dict) else None
+    sources = figures.get(b"SSRC")
+    for media in medias if isinstance(medias, list) else ():
+        streams = media.get(b"streams") if isinstance(media, dict) else None
+        for stream in streams if isinstance(streams, list) else ():
+            if not isinstance(stream, dict):
+                continue
+            flags = stream.get(b"flags")
+            if isinstance(flags, list) and b"RTCP" in flags and b"RTP" not in flags:
+                continue
+            packets += ng.number(stream, b"stats", b"packets")
+            errors += ng.number(stream, b"stats", b"errors")
+            ssrc = ng.number(stream, b"SSRC")
+            if ssrc and isinstance(sources, dict):
+                lost += ng.number(sources, str(ssrc).encode(), b"total packets lost")
+    return packets, errors, lost
