@@ -43,6 +43,7 @@ from edge.b2bua.refused import answer_to, note_refusal
 from edge.b2bua.targets import Prepared, prepare
 from edge.b2bua.uac_leg import UacLeg
 from edge.b2bua.uas_leg import UasLeg
+from edge.cdr.quality import mos
 from edge.cdr.record import Attempt, CallRecord, MediaFigures, finished_fields
 from edge.channels.ledger import LimitReached
 from edge.observability.logging import get_logger
@@ -625,6 +626,8 @@ class CallRunner:
             (started - record.started_at).total_seconds() if started is not None else None,
             (record.ended_at - record.answered_at).total_seconds() if record.answered_at is not None else None,
         )
+        if record.media is not None:
+            engine.metrics.heard(record.media.mos_a, record.media.mos_b)
         log.info("call.finished", **finished_fields(record))
 
     def _write(self, record: CallRecord) -> None:
@@ -680,9 +683,7 @@ class CallRunner:
             b_call_id=self._winner_sip,
             emergency=plan.direction is Direction.EMERGENCY,
             trace=tuple(plan.trace.steps),
-            media=None
-            if self.media.passive and stats == RelayStats()
-            else MediaFigures(stats.from_a, stats.from_b, stats.to_a, stats.to_b, stats.lost_a, stats.lost_b),
+            media=None if self.media.passive and stats == RelayStats() else _figures(stats),
             attempts=tuple(self._attempts),
         )
 
@@ -691,6 +692,13 @@ def _demands_status(following: Refusal | None) -> TypeGuard[Refusal]:
     """Whether the next route is to refuse with a status of its own (rule R4); any other refusal of a next route leaves
     the caller with what happened first."""
     return following is not None and following.reason is Reason.REJECTED_BY_ROUTE
+
+
+def _figures(stats: RelayStats) -> MediaFigures:
+    return MediaFigures(
+        stats.from_a, stats.from_b, stats.to_a, stats.to_b, stats.lost_a, stats.lost_b, stats.jitter_a, stats.jitter_b,
+        mos(stats.from_a, stats.lost_a, stats.jitter_a), mos(stats.from_b, stats.lost_b, stats.jitter_b),
+    )  # fmt: skip
 
 
 def _nobody(leg: LegId, event: CallEvent) -> None:

@@ -25,6 +25,12 @@ class MediaFigures(NamedTuple):
     to_b: int = 0
     lost_a: int = 0
     lost_b: int = 0
+    jitter_a: float | None = None
+    """Milliseconds; None where the relay does not measure it."""
+    jitter_b: float | None = None
+    mos_a: float | None = None
+    """Estimated score of what came from the caller's side (`edge.cdr.quality`); None where too little came."""
+    mos_b: float | None = None
 
 
 class Attempt(NamedTuple):
@@ -173,7 +179,9 @@ def finished_fields(record: CallRecord) -> dict[str, object]:
     if record.answered_at is not None:
         line["talk_s"] = round((record.ended_at - record.answered_at).total_seconds(), 3)
     if record.media is not None and record.answered_at is not None:
-        line["packets"] = list(record.media)
+        line["packets"] = list(record.media[:6])
+        if record.media.mos_a is not None or record.media.mos_b is not None:
+            line["mos"] = [record.media.mos_a, record.media.mos_b]
     if len(record.attempts) > 1:
         line["attempts"] = [f"{a.kind} {a.name} {a.status}" for a in record.attempts]
     return line

@@ -95,6 +95,10 @@ class Metrics:
         self._talk = Histogram(
             "sip_edge_talk_seconds", "Length of answered calls", ["direction"], buckets=_TALK_BUCKETS, registry=reg
         )
+        self._mos = Histogram(
+            "sip_edge_media_mos", "Estimated score of one direction of a call", ["side"],
+            buckets=(2.0, 2.6, 3.1, 3.6, 4.0, 4.3), registry=reg,
+        )  # fmt: skip
         self._failovers = Counter(
             "sip_edge_failovers", "Calls that went on to a next target", ["carrier"], registry=reg
         )
@@ -147,6 +151,13 @@ class Metrics:
             self._setup.labels(direction).observe(setup)
         if talk is not None:
             self._talk.labels(direction).observe(talk)
+
+    def heard(self, mos_a: float | None, mos_b: float | None) -> None:
+        """How a call sounded: what came from the caller, from the called (`edge.cdr.quality.mos`)."""
+        if mos_a is not None:
+            self._mos.labels("a").observe(mos_a)
+        if mos_b is not None:
+            self._mos.labels("b").observe(mos_b)
 
     @property
     def calls(self) -> float:

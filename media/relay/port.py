@@ -29,6 +29,9 @@ class RelayStats:
     to_b: int = 0
     lost_a: int = 0
     lost_b: int = 0
+    jitter_a: float | None = None
+    """Mean interarrival jitter (RFC 3550) of what came from the caller's side, milliseconds; None: not measured."""
+    jitter_b: float | None = None
 
 
 class RelaySession(Protocol):

@@ -20,7 +20,7 @@ def call(name: str) -> CallRecord:
         target_name="hq", carrier="telekom", presented="+4915112345678", network_number="+49228386",
         outcome="answered", reason="x", sip_status=200, a_cause=16, b_cause=17, released_by="a",
         a_call_id=f"{name}@far", b_call_id=f"{name}-b", emergency=False, trace=(Step("1.2", "a rule"),),
-        media=MediaFigures(1, 2, 3, 4, 5, 6), attempts=(Attempt("trunk", "hq", NOON, 200, None),),
+        media=MediaFigures(1, 2, 3, 4, 5, 6, 1.5, None, None, 4.1), attempts=(Attempt("trunk", "hq", NOON, 200, None),),
     )  # fmt: skip
 
 

@@ -66,7 +66,7 @@ async def test_a_record_is_stored_as_it_was_and_once(pool: "asyncpg.Pool[asyncpg
         if column not in ("trace", "media", "attempts"):
             assert row[column] == getattr(expected, column), column
     assert row["trace"] == [{"rule": "1.2", "text": "a rule"}]
-    assert row["media"] == {"from_a": 1, "from_b": 2, "to_a": 3, "to_b": 4, "lost_a": 5, "lost_b": 6}
+    assert row["media"] == expected.media._asdict()
     refusal = await records.find("r1")
     assert refusal is not None and refusal["table"] == "refused_calls"
     assert (refusal["limit_value"], refusal["used"], str(refusal["source_ip"])) == (2, 2, "203.0.113.5")
