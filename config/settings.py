@@ -208,6 +208,13 @@ class Settings(BaseSettings):
     log_mask_numbers: bool = True
     trace_megabytes: Annotated[int, Field(ge=0, le=16384)] = 64
     """Memory for the SIP messages of recent calls (`sip-edge trace`); 0 keeps none."""
+    trace_disk_megabytes: Annotated[int, Field(ge=0, le=1_048_576)] = 256
+    """Disk for ladders and captures of failed and refused calls, numbers shortened, 7 days; 0 keeps none."""
+    hep_server: Annotated[str, Field(pattern=r"^(\[[0-9A-Fa-f:.]+\]|[^\s:/]+):[0-9]{1,5}$")] | None = None
+    """Capture server (Homer) that gets a copy of each SIP message, as `host:port` (UDP, HEPv3)."""
+    hep_capture_id: Annotated[int, Field(ge=0, le=4_294_967_295)] = 1
+    """This edge's number there."""
+    hep_password: SecretStr | None = None
 
     @classmethod
     def settings_customise_sources(

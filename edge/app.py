@@ -50,6 +50,8 @@ from edge.inbound.identity import Identify
 from edge.inbound.registrations import Registrations
 from edge.inbound.steps.authenticate import Authenticator, DigestSettings
 from edge.inbound.steps.identify import Identifier
+from edge.observability.hep import HepExport
+from edge.observability.kept import KeptTraces
 from edge.observability.logging import LineWriter, configure, get_logger
 from edge.observability.loop_watch import LoopWatch
 from edge.observability.metrics import Metrics
@@ -107,6 +109,7 @@ class Edge:
         self.metrics = Metrics(version("sip-edge"), settings.edge_name)
         self.tap = Tap(settings.trace_megabytes * 1024 * 1024)
         self.calls = Calls()
+        self.hep = _hep(settings)
         self._stack = AsyncExitStack()
         self._random = random.Random()
 
@@ -144,7 +147,7 @@ class Edge:
             records,
             clock.utcnow,
             timedelta(days=settings.call_records_keep_days),
-            also=[lambda: self.tap.purge(self.driver.now())],
+            also=[lambda: self.tap.purge(self.driver.now()), lambda: self.kept.purge()],
             purged=self.metrics.purged,
         )
 
@@ -261,6 +264,15 @@ class Edge:
         self.views = Views(self)
         upkeep = Upkeep(acquire, settings.edge_name, instance, self.views.live_calls, clock.now)
         self._run(upkeep.run(), upkeep.stop)
+        self.kept = KeptTraces(
+            settings.data_dir / "traces",
+            settings.trace_disk_megabytes * 1024 * 1024,
+            self.tap,
+            self.driver.now,
+            lambda: clock.utcnow().timestamp(),
+        )
+        self.tap.keep = self.kept.want
+        self._run(self.kept.run(), self.kept.stop)
         self.audit = self._audit(acquire, instance)
         self._run(self.audit.run(), self.audit.stop)
         self.metrics.attach(self.views.live, self._dropped_lines)
@@ -348,6 +360,8 @@ class Edge:
 
     def _on_message(self, direction: Literal["in", "out"], data: bytes, flow: Flow, now: float) -> None:
         self.tap.message(direction, data, flow, now)
+        if self.hep is not None:
+            self.hep.message(direction, data, flow)
         self.metrics.message(direction, flow.transport, data)
 
     def _run(self, work: Coroutine[None, None, None], end: Callable[[], Awaitable[None] | None]) -> None:
@@ -424,6 +438,14 @@ def relay_options(settings: Settings, socket_path: str, *, parented: bool) -> Re
 def _media_address(settings: Settings) -> str:
     bind = settings.media_address
     return own_address(bind) if ip_address(bind).is_unspecified else bind
+
+
+def _hep(settings: Settings) -> HepExport | None:
+    if settings.hep_server is None:
+        return None
+    host, _, port = settings.hep_server.rpartition(":")
+    password = settings.hep_password.get_secret_value() if settings.hep_password is not None else ""
+    return HepExport(host.strip("[]"), int(port), settings.hep_capture_id, password)
 
 
 def _mail(settings: Settings) -> Transport:

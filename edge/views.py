@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Literal
 
 from dialplan.explain import Question
 from dialplan.model import Target, TargetKind
-from edge.admin.views import CallView, CarrierView, Faxes, Records, RegistrationView
+from edge.admin.views import CallView, CarrierView, Faxes, LimitView, Records, RegistrationView
 from edge.cdr.record import to_json
+from edge.channels.ledger import STARTS
 from edge.channels.upkeep import LiveCall
 from edge.explain import answer
 from edge.observability import ladder
@@ -128,6 +129,18 @@ class Views:
             for state in edge.carriers.states()
         ]
 
+    def limits(self) -> Sequence[LimitView]:
+        """Limits that live calls count against, the fullest first."""
+        claims = {
+            claim[:3]: claim.limit
+            for call in self._edge.calls.live()
+            for claim in (*call.plan.claims, *(c for target in call.plan.targets for c in target.claims))
+            if claim.limit and claim.direction != STARTS
+        }
+        used = self._edge.channels.used
+        views = [LimitView(*row, used(*row), limit) for row, limit in claims.items()]
+        return sorted((v for v in views if v.used), key=lambda v: (-v.used / v.limit, v.level, v.key))
+
     def so_far(self, call: str) -> Mapping[str, object] | None:
         """The record of a call that is up, as far as it is written."""
         for live in self._edge.calls.live():
@@ -176,12 +189,15 @@ class Views:
     def ladder(self, key: str, messages: bool) -> str | None:
         """The ladder of a call."""
         found = self._edge.tap.find(key)
-        return ladder.render(found, self._offset(), messages) if found is not None else None
+        if found is not None:
+            return ladder.render(found, self._offset(), messages)
+        kept = self._edge.kept.ladder(key)
+        return kept if messages or kept is None else kept.partition("\n\n----")[0] + "\n"
 
     def pcap(self, key: str) -> bytes | None:
         """The messages of a call as a capture file."""
         found = self._edge.tap.find(key)
-        return ladder.pcap(found, self._offset()) if found is not None else None
+        return ladder.pcap(found, self._offset()) if found is not None else self._edge.kept.pcap(key)
 
     def metrics(self) -> bytes:
         """Prometheus text."""
@@ -193,7 +209,8 @@ class Views:
 
     def forget(self, calls: Sequence[str]) -> int:
         """Forget the messages of calls."""
-        return sum(self._edge.tap.forget(call) for call in calls)
+        edge = self._edge
+        return sum(edge.tap.forget(call) | edge.kept.forget(call) for call in calls)
 
     def drain(self) -> int:
         """Take no new calls; how many are up."""
@@ -225,6 +242,8 @@ class Views:
             attempts_up=len(edge.calls) + len(edge.calls.books.closing),
             differences=edge.audit.differences,
             disagreements=edge.audit.disagreements,
+            traces={"kept": edge.kept.kept, "dropped": edge.kept.dropped},
+            captured={"sent": edge.hep.sent, "dropped": edge.hep.dropped} if edge.hep is not None else {},
         )
 
     def _offset(self) -> float:

@@ -18,7 +18,7 @@ from config.store import AWAY
 from dialplan.explain import Question
 from dialplan.model import SourceKind
 from edge.admin.text import json_text, parse_age
-from edge.admin.views import AdminViews, CallView, CarrierView, RegistrationView
+from edge.admin.views import AdminViews, CallView, CarrierView, LimitView, RegistrationView
 
 PCAP_TYPE = "application/vnd.tcpdump.pcap"
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -71,7 +71,9 @@ def application(views: AdminViews) -> web.Application:
         web.get("/metrics", _metrics),
         web.get("/healthz", _healthz),
         web.get("/readyz", _readyz),
+        web.get("/state", _state),
         web.get("/calls", _calls),
+        web.get("/limits", _limits),
         web.get("/registrations", _registrations),
         web.get("/carriers", _carriers),
         web.get("/refusals", _refusals),
@@ -142,7 +144,11 @@ async def _readyz(request: web.Request) -> web.Response:
     return _json({"ready": not missing, "missing": missing}, 503 if missing else 200)
 
 
-def _rows(values: Sequence[CallView | RegistrationView | CarrierView]) -> list[Mapping[str, object]]:
+async def _state(request: web.Request) -> web.Response:
+    return _json({"missing": list(request.app[_VIEWS].missing())})
+
+
+def _rows(values: Sequence[CallView | RegistrationView | CarrierView | LimitView]) -> list[Mapping[str, object]]:
     return [asdict(v) for v in values]
 
 
@@ -156,6 +162,10 @@ async def _registrations(request: web.Request) -> web.Response:
 
 async def _carriers(request: web.Request) -> web.Response:
     return _json(_rows(request.app[_VIEWS].carriers()))
+
+
+async def _limits(request: web.Request) -> web.Response:
+    return _json(_rows(request.app[_VIEWS].limits()))
 
 
 async def _refusals(request: web.Request) -> web.Response:
@@ -181,10 +191,21 @@ async def _trace(request: web.Request) -> web.Response:
         if capture is not None:
             return web.Response(body=capture, content_type=PCAP_TYPE)
     else:
-        text = views.ladder(key, request.query.get("messages", "1") != "0")
+        messages = request.query.get("messages", "1") != "0"
+        text = views.ladder(key, messages)
+        if text is None and (record := await _on_record(views, key)) is not None:
+            text = views.ladder(record, messages)  # on disk calls are found by our id only
         if text is not None:
             return web.Response(text=text)
     return _error(404, f"no messages are kept of a call {key!r}: it is unknown, or too long ago")
+
+
+async def _on_record(views: AdminViews, key: str) -> str | None:
+    try:
+        found = await views.records.find(key)
+    except AWAY:
+        return None
+    return str(found["id"]) if found is not None else None
 
 
 async def _why(request: web.Request) -> web.Response:

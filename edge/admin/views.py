@@ -65,6 +65,19 @@ class CarrierView:
     max_calls: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class LimitView:
+    """A channel limit that calls of this edge count against."""
+
+    level: str
+    """number, trunk, account or carrier."""
+    key: str
+    direction: str
+    used: int
+    """By calls of this edge; the table `channel_usage` has those of all edges."""
+    limit: int
+
+
 class Records(Protocol):
     """Reads what was written: `edge.cdr.tables.PostgresRecords`. Methods raise what asyncpg raises."""
 
@@ -109,6 +122,8 @@ class AdminViews(Protocol):
     def registrations(self) -> Sequence[RegistrationView]: ...
 
     def carriers(self) -> Sequence[CarrierView]: ...
+
+    def limits(self) -> Sequence[LimitView]: ...
 
     def so_far(self, call: str) -> Mapping[str, object] | None:
         """The record that a call that is up would leave if it ended now (`table` is `live`, `outcome` its state).

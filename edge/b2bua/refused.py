@@ -85,6 +85,7 @@ def note_refusal(
     if sip_call_id is None:
         return
     books.recorded(call_id, "refused")
+    engine.tap.keep(call_id)
     engine.records.put(
         CallRecord(
             id=call_id,

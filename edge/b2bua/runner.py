@@ -632,6 +632,8 @@ class CallRunner:
 
     def _write(self, record: CallRecord) -> None:
         self._engine.calls.books.recorded(self.id, record.outcome)
+        if record.outcome in _WORTH_KEEPING or (record.outcome == "answered" and record.released_by == "edge"):
+            self._engine.tap.keep(self.id)
         self._engine.records.put(record)
 
     def record_so_far(self) -> CallRecord:
@@ -692,6 +694,10 @@ def _demands_status(following: Refusal | None) -> TypeGuard[Refusal]:
     """Whether the next route is to refuse with a status of its own (rule R4); any other refusal of a next route leaves
     the caller with what happened first."""
     return following is not None and following.reason is Reason.REJECTED_BY_ROUTE
+
+
+_WORTH_KEEPING = frozenset(("refused", "failed", "rejected", "unreachable"))
+"""Outcomes that somebody will ask about."""
 
 
 def _figures(stats: RelayStats) -> MediaFigures:

@@ -7,7 +7,7 @@ import sys
 import typer
 
 from config.errors import ConfigError
-from edge.cli import carrier_sim, demo, explain, fax, live, migrate, privacy, provision, records, relay, run
+from edge.cli import carrier_sim, demo, explain, fax, live, migrate, privacy, provision, records, relay, run, top
 from edge.cli.output import CommandError
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.add_typer(carrier_sim.app, name="carrier-sim")
 app.command()(live.calls)
 app.command()(live.registrations)
 app.command()(live.carriers)
+app.command()(top.top)
 app.command()(live.trace)
 app.command()(explain.explain)
 app.command()(records.why)

@@ -72,6 +72,10 @@ class Live:
     """How far apart the books are, by invariant (`edge.audit.INVARIANTS`)."""
     disagreements: Mapping[str, int] = field(default_factory=dict)
     """How often they began to disagree since the start."""
+    traces: Mapping[str, int] = field(default_factory=dict)
+    """Failed and refused calls since the start, by what became of their messages (kept, dropped)."""
+    captured: Mapping[str, int] = field(default_factory=dict)
+    """Messages for the capture server since the start (sent, dropped)."""
 
 
 class Metrics:
@@ -264,6 +268,8 @@ class _LiveCollector(Collector):
             ("fax_mails", "Attempts to mail a fax", "result", live.fax_mails),
             ("attempts", "Call attempts that began", "by", live.attempts),
             ("attempts_ended", "Call attempts that ended", "fate", live.attempts_ended),
+            ("traces", "Failed and refused calls whose messages are kept", "result", live.traces),
+            ("hep_messages", "Messages for the capture server", "result", live.captured),
             ("books_disagreements", "How often the books began to disagree", "invariant", live.disagreements),
         ):
             counter = CounterMetricFamily(f"sip_edge_{name}", text, labels=[label])

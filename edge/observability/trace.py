@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Literal, NamedTuple
 
 from edge.sip.flow import Flow
@@ -71,6 +71,8 @@ class Tap:
         self._calls: dict[str, list[bytes]] = {}
         self._joined: dict[str, set[str]] = {}
         self._order: deque[bytes] = deque()
+        self.keep: Callable[[str], None] = lambda call: None
+        """Called for our call whose messages are worth more than their time in memory."""
 
     def message(self, direction: Direction, data: bytes, flow: Flow, now: float) -> None:
         """Keep a message. `data` is kept as it is, not copied. What has no Call-ID (a keep-alive) is not kept."""

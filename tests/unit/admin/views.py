@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from dialplan.explain import Question
-from edge.admin.views import CallView, CarrierView, RegistrationView
+from edge.admin.views import CallView, CarrierView, LimitView, RegistrationView
 
 NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 
@@ -114,6 +114,9 @@ class FakeViews:
 
     def utc(self) -> datetime:
         return NOON
+
+    def limits(self) -> Sequence[LimitView]:
+        return [LimitView("number", "+49301", "in", 1, 2)]
 
     def forget(self, calls: Sequence[str]) -> int:
         self.forgotten = list(calls)
