@@ -1,4 +1,4 @@
-"""HEPv3: packets as the specification has them, read by a decoder of its own (tests/e2e/test_seeing.py has Kamailio read them)."""
+"""HEPv3 packets as the specification has them, read by a decoder of its own (test_seeing.py has Kamailio read them)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calls that failed stay on disk for seven days, without whole numbers and secrets, and never more than there is room."""
+"""Calls that failed stay on disk for seven days, without whole numbers and secrets, and never more than has room."""
 
 from __future__ import annotations
 
