@@ -15,6 +15,7 @@ import select
 import socket
 import sys
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -46,6 +47,8 @@ _STRIDE: Final = 3
 _MEMORY: Final = 768 << 20
 _LARGEST_FILE: Final = 256 << 20
 _DATAGRAMS_PER_TICK: Final = 64
+# Microseconds of work in one go. The longest page that is taken needs 30 000.
+_LONGEST_WORK: Final = 2_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,7 +287,17 @@ def run_call(control: socket.socket, order: Order) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     resource.setrlimit(resource.RLIMIT_FSIZE, (_LARGEST_FILE, _LARGEST_FILE))
+    _hurry()
     Call(control, order).run()
+
+
+def _hurry() -> None:
+    """A late tick disturbs the far end's modem, so faxes go before all other work, where the system lets them: as root,
+    with CAP_SYS_NICE, or with a limit of real-time priorities. One that never waits is killed before others starve.
+    """
+    resource.setrlimit(resource.RLIMIT_RTTIME, (_LONGEST_WORK, _LONGEST_WORK))
+    with suppress(PermissionError):
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
 
 
 def _datagrams(sock: socket.socket, ticks: int) -> list[tuple[bytes, tuple[str, int]]]:

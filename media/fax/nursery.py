@@ -39,7 +39,7 @@ class Nursery:
         """Serve until the socket closes."""
         library()
         with suppress(PermissionError):
-            # A late tick disturbs the far end's modem. This needs CAP_SYS_NICE, and is no more than a help.
+            # For where real-time priority is not to be had (`media.fax.call`): no more than a help.
             os.setpriority(os.PRIO_PROCESS, 0, _NICE)
         # What is loaded now stays shared between all children.
         gc.collect()

@@ -8,6 +8,7 @@ from pathlib import Path
 from PIL import Image, ImageChops, ImageDraw
 
 from media.fax.events import FaxEvent, PageStored
+from media.fax.jitter import JitterBuffer, Rtp
 from media.fax.record import FaxMeta
 from media.fax.spool import Folder, Spool
 from media.fax.station import Machine, Station
@@ -124,6 +125,22 @@ class Call:
             to_tx, to_rx = self.rx.speak(), self.tx.speak()
             self.tx.hear(next(iter(line.carry([to_tx])), None))
             self.rx.hear(next(iter(line.carry([to_rx])), None))
+            self.now += TICK
+
+    def rtp(self, line: Line) -> None:
+        """Over G.711 in packets with numbers, through our jitter buffers, until both are done."""
+        ways = [(self.rx, self.tx, JitterBuffer(True), line), (self.tx, self.rx, JitterBuffer(True), replace(line))]
+        ways[1][3].__post_init__()
+        self.rx.start_audio(True)
+        self.tx.start_audio(True)
+        tick = 0
+        while not self.done and self.now < LONGEST:
+            spoken = [one.speak() for one, *_ in ways]
+            for (_, other, buffer, way), payload in zip(ways, spoken, strict=True):
+                for packet in way.carry([tick.to_bytes(4, "big") + payload]):
+                    buffer.put(Rtp(8, int.from_bytes(packet[:4], "big") * 160, 1, packet[4:]))
+                other.hear(buffer.take())
+            tick += 1
             self.now += TICK
 
     def t38(

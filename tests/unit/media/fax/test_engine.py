@@ -3,6 +3,7 @@
 import asyncio
 import os
 import random
+import resource
 import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from media.fax import call
 from media.fax.engine import FaxEngine, FaxError, FaxJob, FaxOptions
 from media.fax.events import CngHeard, FaxEvent, Finished, PageStored, PreambleSent
 from media.fax.record import CRASHED, FaxResult, Outcome
@@ -264,3 +266,20 @@ async def test_documents_in_a_process_of_their_own(engine: FaxEngine, tmp_path: 
     job = await engine.receive(meta("named"))
     with pytest.raises(ValueError):
         job.use_audio(RemoteAudio("fax.example", 5000, True, 8))
+
+
+def test_a_fax_that_never_waits_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Faxes run before all other work; one that loops ends by itself, before it starves the machine."""
+    monkeypatch.setattr(call, "_LONGEST_WORK", 200_000)
+    pid = os.fork()
+    if pid == 0:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        call._hurry()
+        if os.sched_getscheduler(0) != os.SCHED_RR:
+            os._exit(77)
+        while True:
+            pass
+    _, status = os.waitpid(pid, 0)
+    if os.WIFEXITED(status) and os.WEXITSTATUS(status) == 77:
+        pytest.skip("this user may not have real-time priorities")
+    assert os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGKILL)
