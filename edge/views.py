@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
 from dialplan.explain import Question
-from dialplan.model import Target, TargetKind
+from dialplan.model import Direction, Target, TargetKind
 from edge.admin.views import CallView, CarrierView, Faxes, LimitView, Records, RegistrationView
 from edge.cdr.record import to_json
 from edge.channels.ledger import STARTS
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from edge.app import Edge
 
 _SPOOL_FULL = 100_000
+_NO_CALLS: dict[str, int] = dict.fromkeys((direction.value for direction in Direction), 0)
+_NO_CHANNELS: dict[str, int] = dict.fromkeys(("number", "trunk", "account", "carrier"), 0)
 
 
 class Views:
@@ -220,11 +222,11 @@ class Views:
         """The gauges at this moment."""
         edge = self._edge
         return Live(
-            calls=Counter(call.plan.direction.value for call in edge.calls.live()),
+            calls=_NO_CALLS | Counter(call.plan.direction.value for call in edge.calls.live()),
             registrations=edge.registrar.counts(),
             carriers=edge.carriers.up(),
             transactions=edge.driver.transactions(),
-            channels=edge.channels.by_level(),
+            channels=_NO_CHANNELS | edge.channels.by_level(),
             channels_shared=edge.channels.shared,
             relay_up=edge.relay.ready,
             relay_sessions=edge.relay.sessions,

@@ -73,7 +73,7 @@ class Kamailio:
             "LISTEN": "\n".join(listen),
             "DOMAIN": domain,
             "REALM": realm or domain,
-            "MODULES": _module_folder(),
+            "MODULES": module_folder(),
             "TLS": tls,
             "CONTROL": self._control,
             "ALGORITHM": algorithm,
@@ -145,7 +145,7 @@ class Kamailio:
 _MESSAGE = re.compile(r"MSG (in|out) (\S+) (\S+) ([0-9a-fA-F]+)")
 
 
-def _module_folder() -> str:
+def module_folder() -> str:
     found = [path for path in Path("/usr/lib").glob("*/kamailio/modules") if path.is_dir()]
     if not found or shutil.which("kamailio") is None:
         raise PeerFailed("kamailio is not installed; run scripts/install-debian test")
