@@ -43,6 +43,11 @@ class Calls:
         """A leg of a live call; its local tag is unguessable and unique."""
         self._legs[leg.local_tag] = leg
 
+    def retag(self, before: str, leg: Leg) -> None:
+        """A leg goes on in another dialog of its INVITE."""
+        if self._legs.pop(before, None) is leg:
+            self._legs[leg.local_tag] = leg
+
     def finished(self, runner: CallRunner, now: float) -> None:
         """A call is over."""
         self._calls.pop(runner.id, None)

@@ -23,7 +23,7 @@ from edge.sip.message import Request, Response
 from edge.sip.timers import TimerConfig
 from edge.sip.transaction.key import TransactionId
 
-ALLOW = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, INFO"
+ALLOW = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, INFO, PRACK"
 SUPPORTED = "timer"
 ALLOW_TRANSFER = f"{ALLOW}, REFER"
 SUPPORTED_TRANSFER = f"{SUPPORTED}, replaces, norefersub"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from edge.b2bua import events as ev
+from edge.b2bua.early import EarlyDialogs
 from edge.b2bua.events import CallEvent, LegId
 from edge.b2bua.leg import Authorize, Leg, sdp_of
 from edge.b2bua.port import LegPort
@@ -12,6 +13,7 @@ from edge.b2bua.refer import dialled
 from edge.sip.address import NameAddr
 from edge.sip.causes import parse_reason, reason_header
 from edge.sip.dialog.dialog import Dialog
+from edge.sip.dialog.reliable import EXTENSION
 from edge.sip.dialog.session_timer import MIN_SE, agree_as_uac
 from edge.sip.errors import RemoteProtocolError
 from edge.sip.flow import Flow
@@ -27,7 +29,7 @@ ANSWERED_ELSEWHERE = 'SIP;cause=200;text="Call completed elsewhere"'
 class UacLeg(Leg):
     """Calls one peer. A 401, 407 or 422 is answered in place: for the call it is still the same branch."""
 
-    __slots__ = ("_cancelled", "_challenges", "_cseq", "_final", "_tx", "invite")
+    __slots__ = ("_cancelled", "_challenges", "_cseq", "_early", "_final", "_tx", "invite")
 
     def __init__(
         self,
@@ -51,6 +53,7 @@ class UacLeg(Leg):
         self._tx: TransactionId | None = None
         self._cseq = 1
         self._challenges = 0
+        self._early: EarlyDialogs | None = None
         self._final = False
         self._cancelled = False
 
@@ -62,6 +65,9 @@ class UacLeg(Leg):
         headers.add("Call-ID", self.call_id)
         headers.add("CSeq", f"{self._cseq} INVITE")
         self._dress(request, sdp)
+        if sdp is not None:
+            # without an offer of ours a reliable response brings one, whose answer nobody has yet
+            headers.add("Supported", EXTENSION)
         if session_expires is not None:
             headers.add("Session-Expires", str(session_expires))
             headers.add("Min-SE", str(MIN_SE))
@@ -110,6 +116,8 @@ class UacLeg(Leg):
             self._fail(408, 102, no_response=True)
 
     def _on_provisional(self, response: Response) -> None:
+        if response.status != 100 and "rseq" in response.headers and not self._acknowledge_early(response):
+            return
         if response.status == 100 or self._cancelled:
             self._emit(self.id, ev.Ringing(self.id, 100))
             return
@@ -119,6 +127,37 @@ class UacLeg(Leg):
         else:
             self._emit(self.id, ev.Ringing(self.id, 180 if response.status in (180, 183) else 100))
 
+    def _acknowledge_early(self, response: Response) -> bool:
+        """PRACK a reliable response (RFC 3262 section 4); False where it is a copy, or is not its turn yet."""
+        if self._early is None:
+            self._early = EarlyDialogs(self)
+        return self._early.heard(response)
+
+    def on_request(self, tx: TransactionId, request: Request, flow: Flow) -> None:
+        """In-dialog requests; before the answer those of early dialogs."""
+        if self.dialog is None and self._early is not None and not self.gone:
+            return self._early.on_request(tx, request, flow)
+        super().on_request(tx, request, flow)
+
+    def answer_with(self, tx: TransactionId, request: Request, status: int) -> None:
+        """Answer a request of an early dialog."""
+        self._answer_with(tx, request, status)
+
+    def credentials_for(self, request: Request, response: Response) -> Request | None:
+        """The request again, as its challenge wants it; None where there are no credentials."""
+        return self._authorize(request, response) if self._authorize is not None else None
+
+    def answer_early_update(self, tx: TransactionId, request: Request, dialog: Dialog) -> None:
+        """200 to an UPDATE before the answer (RFC 3311 section 5.2): our offer stands as the answer to theirs."""
+        sdp = sdp_of(request)
+        try:
+            dialog.refresh_target(request)
+        except RemoteProtocolError:
+            pass
+        self.port.respond(tx, self._response(request, 200, [], self._local_sdp if sdp is not None else None))
+        if sdp is not None and not self._cancelled:
+            self._emit(self.id, ev.EarlyMedia(self.id, 183, sdp))
+
     def _on_success(self, response: Response) -> None:
         if self._final:
             if self.dialog is not None and response.to.tag == self.dialog.remote_tag:
@@ -127,12 +166,15 @@ class UacLeg(Leg):
                 self._refuse_second_answer(response)
             return
         try:
-            self.dialog = Dialog.uac(self.invite, response)
+            self.dialog = dialog = Dialog.uac(self.invite, response)
         except RemoteProtocolError:
             # a 2xx without Contact cannot even be ended: the branch has failed
             self._fail(502, 111)
             return
         self._final = True
+        if self._early is not None:
+            self._early.confirmed(dialog)
+            self._early = None
         self.invite = _dialog_part(self.invite)
         self._unacknowledged = self.invite.cseq.number
         self._note_abilities(response)

@@ -28,7 +28,7 @@ from edge.sip.transaction.key import TransactionId
 
 log = get_logger("inbound")
 
-UNDERSTOOD = frozenset(("timer", "replaces"))
+UNDERSTOOD = frozenset(("timer", "replaces", "100rel"))
 """Extensions that a request may require of us."""
 
 
@@ -105,6 +105,7 @@ class Admission:
         leg.listen(runner.post)
         engine.calls.add(runner)
         engine.calls.add_leg(leg)
+        leg.on_new_tag = engine.calls.retag
         self._ringing[tx] = leg
         if not decision.claims:
             return runner.start()
