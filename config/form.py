@@ -114,6 +114,8 @@ SECTIONS: tuple[Section, ...] = (
             _text("mode", "register"),
             _text("domain", required=True),
             _text("outbound_proxy"),
+            Field("secondary_proxies", Kind.TEXTS, []),
+            _text("register_with", "first"),
             _text("transport", "udp"),
             _text("username"),
             _text("auth_username"),

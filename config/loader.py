@@ -64,10 +64,10 @@ _RANGES = (
 )
 _BLOCKS = "SELECT prefix, digits, account, carrier, status, channels, served_account, type FROM sip_edge.blocks"
 _CARRIERS = (
-    "SELECT name, mode, domain, outbound_proxy, transport, username, auth_username, sealed_password, gin, expires, "
-    "sources, identity, number_format, ddi_source, home_country, clip_no_screening, trusted, codecs, srtp, t38, "
-    "session_expires, max_calls, max_calls_in, max_calls_out, max_cps, priority, weight, failover_on "
-    "FROM sip_edge.carriers"
+    "SELECT name, mode, domain, outbound_proxy, secondary_proxies, register_with, transport, username, auth_username, "
+    "sealed_password, gin, expires, sources, identity, number_format, ddi_source, home_country, clip_no_screening, "
+    "trusted, codecs, srtp, t38, session_expires, max_calls, max_calls_in, max_calls_out, max_cps, priority, weight, "
+    "failover_on FROM sip_edge.carriers"
 )
 _ACCOUNTS = (
     "SELECT id, name, status, country, time_zone, area_code, language, email, parallel_calls, bare_numbers, "
@@ -209,6 +209,7 @@ def _carrier(row: Record, box: SecretBox, on_fault: Callable[[str], None]) -> Ca
             **values,
             "password": _open(box, sealed, f"carrier {row['name']}: password", on_fault),
             "sources": _networks(row["sources"]),
+            "secondary_proxies": tuple(row["secondary_proxies"]),
             "identity": IdentityProfile(row["identity"]),
             "number_format": NumberFormat(row["number_format"]),
             "ddi_source": tuple(row["ddi_source"]),

@@ -75,6 +75,10 @@ class Carrier:
     """`register` or `static`."""
     domain: str = ""
     outbound_proxy: str | None = None
+    secondary_proxies: tuple[str, ...] = ()
+    """Outbound proxies after that one, in the order to try them."""
+    register_with: str = "first"
+    """`first`: with the first proxy that takes us; `all`: with every one."""
     transport: str = "udp"
     username: str | None = None
     auth_username: str | None = None
@@ -104,6 +108,11 @@ class Carrier:
 
     def __repr__(self) -> str:
         return f"Carrier({self.name!r})"
+
+    @property
+    def proxies(self) -> tuple[str | None, ...]:
+        """All ways to it, the first first; None: its domain itself."""
+        return (self.outbound_proxy, *self.secondary_proxies)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from dialplan.explain import Question
 from dialplan.model import Direction, Target, TargetKind
-from edge.admin.views import CallView, CarrierView, Faxes, LimitView, Records, RegistrationView
+from edge.admin.views import CallView, CarrierView, Faxes, LimitView, ProxyView, Records, RegistrationView
 from edge.cdr.record import to_json
 from edge.channels.ledger import STARTS
 from edge.channels.upkeep import LiveCall
@@ -127,6 +127,9 @@ class Views:
                 last_answer=state.detail or (str(state.status) if state.status is not None else ""),
                 calls=calls[state.carrier],
                 max_calls=limits.get(state.carrier),
+                proxies=tuple(
+                    ProxyView(p.proxy, p.state, p.up, edge.engine.wall(p.since), p.detail) for p in state.proxies
+                ),
             )
             for state in edge.carriers.states()
         ]
@@ -225,6 +228,7 @@ class Views:
             calls=_NO_CALLS | Counter(call.plan.direction.value for call in edge.calls.live()),
             registrations=edge.registrar.counts(),
             carriers=edge.carriers.up(),
+            carrier_states={(s.carrier, p.proxy): p.state for s in edge.carriers.states() for p in s.proxies},
             transactions=edge.driver.transactions(),
             channels=_NO_CHANNELS | edge.channels.by_level(),
             channels_shared=edge.channels.shared,

@@ -47,6 +47,17 @@ class RegistrationView:
 
 
 @dataclass(frozen=True, slots=True)
+class ProxyView:
+    """One outbound proxy of a carrier."""
+
+    proxy: str
+    state: str
+    usable: bool
+    since: datetime | None
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class CarrierView:
     """A carrier and what is known of it."""
 
@@ -54,7 +65,7 @@ class CarrierView:
     mode: str
     """register or static."""
     state: str
-    """registered, registering, failed, unregistered, reachable, unreachable."""
+    """stopped, registering, registered, deaf, retrying, fault, unregistering; static: up, down."""
     usable: bool
     """May calls be sent to it?"""
     since: datetime | None
@@ -63,6 +74,8 @@ class CarrierView:
     """The last answer to REGISTER or OPTIONS in words: `200 OK`, `no answer from 203.0.113.5:5060`."""
     calls: int
     max_calls: int | None
+    proxies: tuple[ProxyView, ...] = ()
+    """Its outbound proxies in their order."""
 
 
 @dataclass(frozen=True, slots=True)

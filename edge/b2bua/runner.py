@@ -37,6 +37,7 @@ from edge.b2bua.bridge import BridgeLeg
 from edge.b2bua.call import Call
 from edge.b2bua.engine import Engine
 from edge.b2bua.events import CallEvent, LegId
+from edge.b2bua.hearing import Hearing, over_all_proxies
 from edge.b2bua.leg import Leg
 from edge.b2bua.outgoing import sent
 from edge.b2bua.refused import answer_to, note_refusal
@@ -79,6 +80,7 @@ class CallRunner:
         "_draining_mailbox",
         "_engine",
         "_finish",
+        "_hearing",
         "_here",
         "_leg_target",
         "_legs_made",
@@ -110,6 +112,7 @@ class CallRunner:
             # carriers that work first; those that count as down are tried after them, for want of anything better
             up = engine.carriers.up()
             plan = replace(plan, targets=tuple(sorted(plan.targets, key=lambda t: not up.get(t.name, False))))
+        plan = over_all_proxies(plan, engine.carriers)
         self.id = call_id
         self.attempt = attempt
         self.plan = plan
@@ -144,6 +147,7 @@ class CallRunner:
         self._winner_sip: str | None = None
         self._target_claim: str | None = None
         self._finish: do.Finish | None = None
+        self._hearing = Hearing(engine.carriers)
         self._here: AnsweredHere | None = None
         self._reason: Reason | None = None
         self._refusal: Refusal | None = None
@@ -177,7 +181,7 @@ class CallRunner:
                 self._limited(plan, reached, following, refuse)
                 return
             log.info("call.rerouted", call=self.id, outcome="limit", level=reached.level, to=_names(following))
-            plan = following
+            plan = over_all_proxies(following, self._engine.carriers)
         self.plan = plan
         self._call.retarget(len(plan.targets), plan.no_answer_after)
         self.start()
@@ -278,8 +282,10 @@ class CallRunner:
 
     # -- events ------------------------------------------------------------------------------------------------------
 
-    def post(self, _leg: LegId, event: CallEvent) -> None:
+    def post(self, leg: LegId, event: CallEvent) -> None:
         """Something happened on a leg."""
+        if self._hearing.awaited:
+            self._hearing.heard(leg, event)
         self._mailbox.append(event)
         self._drain()
 
@@ -366,7 +372,8 @@ class CallRunner:
                 return
             prepared: Prepared | Refusal = refused
         else:
-            prepared = await prepare(engine, target, self.a.request, action.sdp, anyway=emergency)
+            tried = self._hearing.tried(target)
+            prepared = await prepare(engine, target, self.a.request, action.sdp, anyway=emergency, avoid=tried)
         if isinstance(prepared, Refusal):
             log.info(
                 "target.unreachable", call=self.id, kind=target.kind.value, target=target.name, detail=prepared.detail
@@ -390,6 +397,8 @@ class CallRunner:
             )
             if branch.contact is not None:
                 leg.contact = branch.contact
+            if target.kind is TargetKind.CARRIER:
+                self._hearing.sent(leg.id, target, branch.proxy, branch.flow, engine.driver.now())
             self.legs[leg.id] = leg
             self._leg_target[leg.id] = target
             self._branch_attempt[leg.id] = len(self._attempts)
@@ -479,7 +488,7 @@ class CallRunner:
             if self.over:
                 self._engine.channels.release(self.id)
                 return
-        self.plan = plan
+        self.plan = plan = over_all_proxies(plan, self._engine.carriers)
         self.post("a", ev.Rerouted(len(plan.targets), plan.no_answer_after))
 
     def _note_failure(self, event: ev.Rejected | ev.Moved) -> None:
@@ -510,6 +519,7 @@ class CallRunner:
         self.a.reject(action.status, action.q850)
 
     def _cancel(self, action: do.Cancel) -> None:
+        self._hearing.given_up(action.leg, self._engine.driver.now())
         leg = self.legs[action.leg]
         if isinstance(leg, UacLeg):
             leg.cancel(answered_elsewhere=action.answered_elsewhere)

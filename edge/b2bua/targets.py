@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from dialplan.model import Reason, Refusal, Target, TargetKind
@@ -36,6 +37,8 @@ class BranchPlan:
     authorize: Authorize | None = None
     contact: str | None = None
     """Contact as the far side knows it (a carrier that we registered with); None: made from `contact_user`."""
+    proxy: str | None = None
+    """The outbound proxy that a call to a carrier goes over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +48,20 @@ class Prepared:
 
 
 async def prepare(
-    engine: Engine, target: Target, a_invite: Request, sdp: bytes | None, *, anyway: bool = False
+    engine: Engine,
+    target: Target,
+    a_invite: Request,
+    sdp: bytes | None,
+    *,
+    anyway: bool = False,
+    avoid: Collection[str | None] = (),
 ) -> Prepared | Refusal:
     """All INVITEs for `target`, each with its flow; `sdp` is the offer as the relay wrote it. Never fails: a refusal
     says why there is no way to the target.
 
-    `anyway`: a carrier is tried even where it counts as down."""
+    `anyway`: a carrier is tried even where it counts as down. `avoid`: outbound proxies of it that were tried."""
     if target.kind is TargetKind.CARRIER:
-        return await _carrier(engine, target, a_invite, sdp, anyway)
+        return await _carrier(engine, target, a_invite, sdp, anyway, avoid)
     if target.kind in (TargetKind.SEAT, TargetKind.TRUNK):
         return await _registered(engine, target, a_invite, sdp)
     return Refusal(Reason.MEDIA_NOT_ACCEPTABLE, f"{target.kind.value} {target.name} takes no calls on this edge")
@@ -116,13 +125,18 @@ async def _static_trunk(
 
 
 async def _carrier(
-    engine: Engine, target: Target, a_invite: Request, sdp: bytes | None, anyway: bool
+    engine: Engine,
+    target: Target,
+    a_invite: Request,
+    sdp: bytes | None,
+    anyway: bool,
+    avoid: Collection[str | None],
 ) -> Prepared | Refusal:
     carrier = engine.snapshot().carriers.get(target.name)
     if carrier is None:
         return Refusal(Reason.NO_CARRIER, "the carrier is not provisioned any more")
     try:
-        way = await engine.carriers.way(carrier.name, anyway=anyway)
+        way = await engine.carriers.way(carrier.name, anyway=anyway, avoid=avoid)
     except (ResolveError, ConnectError) as error:
         return Refusal(Reason.NO_CARRIER, str(error))
     if sdp is not None:
@@ -144,5 +158,6 @@ async def _carrier(
         carrier.session_expires,
         engine.carriers.authorize(carrier.name),
         f"<{way.contact}>" if way.contact is not None else None,
+        way.proxy,
     )
     return Prepared((branch,), frozenset(carrier.failover_on))

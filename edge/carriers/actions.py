@@ -20,6 +20,8 @@ class State(StrEnum):
     STOPPED = "stopped"
     REGISTERING = "registering"
     REGISTERED = "registered"
+    DEAF = "deaf"
+    """Registered, but the carrier does not answer OPTIONS or calls; it comes back by itself."""
     RETRYING = "retrying"
     """The carrier is away or overloaded; tried again by itself."""
     FAULT = "fault"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol, cast
 
 from config.model import Carrier
+from edge.carriers.ears import Ears
 from edge.carriers.login import Login
 from edge.carriers.registration import proxy_route
 from edge.sip.flow import Address, Flow, Hop, Transport
@@ -36,11 +37,10 @@ class Ways:
 
 
 class Line(Protocol):
-    """One carrier at work."""
+    """One carrier at work over one outbound proxy."""
 
     carrier: Carrier
-    login: Login
-    """For calls; nonces of the registration are its own."""
+    ears: Ears
     addresses: frozenset[Address]
     """What the carrier's next hop resolved to."""
 
@@ -86,6 +86,10 @@ class Line(Protocol):
         ...
 
     def flow_closed(self, flow: Flow) -> None: ...
+
+    def call_unanswered(self) -> None:
+        """A call that was sent over it got nothing back at all."""
+        ...
 
 
 def login_of(carrier: Carrier, ids: IdSource) -> Login:

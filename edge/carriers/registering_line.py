@@ -1,4 +1,4 @@
-"""A carrier that we register with: the state machine over the driver, with keep-alives."""
+"""A carrier that we register with over one proxy: the state machine over the driver, with keep-alives and OPTIONS."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from config.model import Carrier
 from edge.carriers.actions import Action, Finished, Open, Resolve, Send, State
+from edge.carriers.ears import Ears
 from edge.carriers.line import Ways, hop_of, login_of, options_request, proxy_routes
 from edge.carriers.registration import Registration
 from edge.observability.logging import get_logger
@@ -25,13 +26,14 @@ KEEP_ALIVE = 30.0
 class RegisteringLine:
     """Carries out what `Registration` says."""
 
-    def __init__(self, carrier: Carrier, ways: Ways, changed: Callable[[RegisteringLine], None]) -> None:
+    def __init__(self, carrier: Carrier, ways: Ways, changed: Callable[[RegisteringLine], None], nth: int = 0) -> None:
+        """`carrier` with the outbound proxy of this line, its `nth`."""
         self.carrier = carrier
-        self.login = login_of(carrier, ways.ids)
         self.addresses: frozenset[Address] = frozenset()
         self._fsm: Registration[ResolvedHop] = Registration(
-            carrier, login_of(carrier, ways.ids), ways.ids, ways.jitter, learn=ways.learn_address
+            carrier, login_of(carrier, ways.ids), ways.ids, ways.jitter, nth=nth, learn=ways.learn_address
         )
+        self.ears = Ears(ways.driver.now, ways.jitter, lambda: self._run([]))
         self._ways = ways
         self._changed = changed
         self._tx: TransactionId | None = None
@@ -39,20 +41,26 @@ class RegisteringLine:
         self._timer: asyncio.TimerHandle | None = None
         self._probe_timer: asyncio.TimerHandle | None = None
         self._done: Callable[[], None] | None = None
-        self._kept: Flow | None = None
+        self._kept: tuple[Flow | None, bool] = (None, False)
         self._shown: tuple[object, ...] = ()
 
     @property
     def up(self) -> bool:
+        return self._bound and not self.ears.deaf
+
+    @property
+    def _bound(self) -> bool:
         return self._fsm.lease is not None and self._fsm.state is not State.UNREGISTERING
 
     @property
     def state(self) -> str:
+        if self._fsm.state is State.REGISTERED and self.ears.deaf:
+            return State.DEAF.value
         return self._fsm.state.value
 
     @property
     def detail(self) -> str:
-        return self._fsm.detail
+        return self._fsm.detail or (self.ears.detail if self._bound and self.ears.deaf else "")
 
     @property
     def status(self) -> int | None:
@@ -60,7 +68,7 @@ class RegisteringLine:
 
     @property
     def since(self) -> float:
-        return self._fsm.since
+        return max(self._fsm.since, self.ears.health.since)
 
     @property
     def flow(self) -> Flow | None:
@@ -97,7 +105,10 @@ class RegisteringLine:
                 self._tx = None
             self._run(self._fsm.response(response, self._now()))
         elif tx == self._probe and response.status >= 200:
-            self._probe = None
+            # also a 503 is an answer: whether calls are taken is for calls to say where REGISTER is answered
+            self._probed()
+            self.ears.health.answered(response.status if response.status != 503 else 500, None, self._now())
+            self._run([])
 
     def on_no_response(self, tx: TransactionId) -> None:
         """A request was not answered."""
@@ -105,9 +116,16 @@ class RegisteringLine:
             self._tx = None
             self._run(self._fsm.failed("no answer", self._now()))
         elif tx == self._probe:
-            self._probe = None
-            _log.warning("carrier.silent", carrier=self.carrier.name)
+            self._probed()
+            _log.warning("carrier.silent", carrier=self.carrier.name, remote=str(self.flow) if self.flow else "")
+            self.ears.health.unanswered("no answer to OPTIONS", self._now())
             self._run(self._fsm.refresh(self._now()))
+
+    def call_unanswered(self) -> None:
+        """See `Line`. The registration is looked into at once."""
+        if self.ears.call_unanswered():
+            self._run(self._fsm.refresh(self._now()))
+            self._plan_probe()
 
     def _run(self, actions: list[Action[ResolvedHop]]) -> None:
         for action in actions:
@@ -124,7 +142,7 @@ class RegisteringLine:
                     done()
         self._arm()
         self._keep_alive()
-        shown = (self.state, self.detail, self.flow, self.contact, self.registered_until, self.addresses)
+        shown = (self.state, self.up, self.detail, self.flow, self.contact, self.registered_until, self.addresses)
         if shown != self._shown:
             self._shown = shown
             self._changed(self)
@@ -161,34 +179,52 @@ class RegisteringLine:
         self._run(self._fsm.timer(self._now()))
 
     def _keep_alive(self) -> None:
-        flow = self.flow
-        if flow == self._kept:
+        flow, hidden = self.flow, self._behind_nat()
+        if (flow, hidden) == self._kept:
             return
-        self._kept = flow
+        before, self._kept = self._kept, (flow, hidden)
         if self._probe_timer is not None:
             self._probe_timer.cancel()
             self._probe_timer = None
         if flow is None:
             return
-        if flow.reliable:
-            self._ways.driver.keep_alive(flow, KEEP_ALIVE)
-        else:
-            self._plan_probe()
+        if flow != before[0]:
+            self.ears.renew()
+            self._probe = None
+            if flow.reliable:
+                self._ways.driver.keep_alive(flow, KEEP_ALIVE)
+        self._plan_probe()
 
     def _plan_probe(self) -> None:
-        delay = KEEP_ALIVE * (5 + self._ways.jitter()) / 6
+        """OPTIONS keep the way through a NAT open, and tell a carrier that hears us from one that does not."""
+        if self._probe_timer is not None:
+            self._probe_timer.cancel()
+        delay = max(0.0, self.ears.health.deadline - self._now())
+        if self._behind_nat():
+            delay = min(delay, KEEP_ALIVE * (5 + self._ways.jitter()) / 6)
         self._probe_timer = asyncio.get_running_loop().call_later(delay, self._send_probe)
 
-    def _send_probe(self) -> None:
-        """Over UDP only where a NAT lies between: the carrier sees us at another address than our own."""
+    def _behind_nat(self) -> bool:
+        """Over UDP only: the carrier sees us at another address than our own."""
         flow, contact = self.flow, self.contact
-        self._plan_probe()
-        if flow is None or contact is None or self._probe is not None or self._fsm.state is not State.REGISTERED:
-            return
+        if flow is None or contact is None or flow.reliable:
+            return False
         own = self._ways.driver.advertised(flow)
-        if (contact.host, contact.port) != (own.host, own.port):
-            request = options_request(self.carrier, self.routes, self._ways.ids)
-            self._probe = self._ways.exchange.request(request, flow, self)
+        return (contact.host, contact.port) != (own.host, own.port)
+
+    def _send_probe(self) -> None:
+        self._probe_timer = None
+        flow = self.flow
+        if flow is None or self._probe is not None:
+            return
+        self.ears.health.sent()
+        request = options_request(self.carrier, self.routes, self._ways.ids)
+        self._probe = self._ways.exchange.request(request, flow, self)
+
+    def _probed(self) -> None:
+        self._probe = None
+        if self.flow is not None:
+            asyncio.get_running_loop().call_soon(self._plan_probe)
 
     def _now(self) -> float:
         return self._ways.driver.now()

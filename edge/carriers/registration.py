@@ -49,14 +49,16 @@ class _Phase(StrEnum):
     """Until `_wake`: the refresh or the next try."""
 
 
-def line_token(carrier: Carrier) -> str:
+def line_token(carrier: Carrier, nth: int = 0) -> str:
     """The parameter of our Contact that carriers send back in the Request-URI, and that tells two registrations with
-    one carrier apart. The same after a restart, so that the new registration replaces the old one."""
-    return sha256(f"{carrier.name}\0{carrier.username}\0{carrier.domain}".encode()).hexdigest()[:12]
+    one carrier apart, also over its `nth` outbound proxy. The same after a restart, so that the new registration
+    replaces the old one."""
+    text = f"{carrier.name}\0{carrier.username}\0{carrier.domain}" + (f"\0{nth}" if nth else "")
+    return sha256(text.encode()).hexdigest()[:12]
 
 
 class Registration(Generic[T]):
-    """The state machine of one carrier in mode `register`.
+    """The state machine of one carrier in mode `register`, over its outbound proxy (`nth` of several).
 
     `jitter` gives numbers from 0 to 1. `learn` allows the Contact to take the address that the carrier sees us at
     (RFC 3581), where the operator has not named one.
@@ -69,6 +71,7 @@ class Registration(Generic[T]):
         ids: IdSource,
         jitter: Callable[[], float],
         *,
+        nth: int = 0,
         learn: bool = True,
         user_agent: str = "sip-edge",
     ) -> None:
@@ -85,6 +88,7 @@ class Registration(Generic[T]):
         """When `state` became what it is."""
         self.failures = 0
         """Failed rounds in a row."""
+        self._mark = line_token(carrier, nth)
         self._registrar = Uri.parse(f"sip:{carrier.domain}")
         self._user = encode_user(carrier.username or "")
         self._jitter = jitter
@@ -292,7 +296,7 @@ class Registration(Generic[T]):
     def _lifetime(self, response: Response) -> int:
         """Granted seconds: our contact's expires, the Expires header, what we asked for (T1.7)."""
         contacts = response.contacts
-        token = line_token(self.carrier)
+        token = self._mark
         sent = self._sent_contact
         assert sent is not None
         ours = [c for c in contacts if c.uri.params.get("line") == token and c.uri.host.lower() == sent.host.lower()]
@@ -430,7 +434,7 @@ class Registration(Generic[T]):
         assert self._flow is not None
         address = self._own.address
         params = Params() if self._flow.transport == "udp" else Params((("transport", self._flow.transport),))
-        params = params.with_("line", line_token(self.carrier))
+        params = params.with_("line", self._mark)
         if self.gin:
             return Uri("sip", None, address.host, address.port, params.with_("bnc", None))
         return Uri("sip", self._user, address.host, address.port, params)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Protocol
@@ -12,12 +12,11 @@ from config.model import Carrier
 from config.snapshot import EMPTY, Snapshot
 from config.tables.carrier_states import CarrierStateRow
 from config.tables.write_behind import DATABASE_ERRORS, WriteBehind
-from edge.carriers.line import Line, Ways, hop_of
+from edge.carriers.line import Ways, hop_of
 from edge.carriers.login import Judgement
-from edge.carriers.registering_line import RegisteringLine
+from edge.carriers.proxies import Proxies
 from edge.carriers.registration import line_token
 from edge.carriers.sources import SourceIndex
-from edge.carriers.static_line import StaticLine
 from edge.observability.logging import get_logger
 from edge.sip.errors import RemoteProtocolError
 from edge.sip.flow import Address, Flow
@@ -48,6 +47,19 @@ class CarrierStateStore(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class ProxyState:
+    """One of a carrier's outbound proxies, for operators."""
+
+    proxy: str
+    """As provisioned; the carrier's domain where it has none."""
+    state: str
+    up: bool
+    since: float
+    detail: str
+    flow: Flow | None
+
+
+@dataclass(frozen=True, slots=True)
 class CarrierState:
     """One carrier, for operators. Times are seconds on the driver's clock."""
 
@@ -62,6 +74,7 @@ class CarrierState:
     flow: Flow | None
     contact: Uri | None
     registered_until: float | None
+    proxies: tuple[ProxyState, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +87,12 @@ class CarrierRoute:
     """Route values: the Service-Route of the registration, else the outbound proxy."""
     contact: Uri | None
     """Our Contact as the carrier knows it (with what it learned of our address); None for carriers known by address."""
+    proxy: str | None = None
+    """The outbound proxy that it goes over."""
 
 
 class Carriers:
-    """The carriers of the newest snapshot, each at work in a line of its own."""
+    """The carriers of the newest snapshot, each at work over the lines to its outbound proxies."""
 
     def __init__(
         self,
@@ -99,19 +114,21 @@ class Carriers:
         self._clock = clock
         self._internal_error = internal_error
         self._ways = Ways(driver, exchange, resolver, ids, jitter, self._spawn, learn_address)
-        self._lines: dict[str, Line] = {}
-        self._leaving: set[Line] = set()
-        self._successors: dict[str, Line] = {}
+        self._lines: dict[str, Proxies] = {}
+        self._leaving: set[Proxies] = set()
+        self._successors: dict[str, Proxies] = {}
         """Names whose new line waits for the end of the old one."""
         self._snapshot = EMPTY
         self._tasks: set[asyncio.Task[None]] = set()
         self._idle = asyncio.Event()
-        self._sources: SourceIndex[Line] = SourceIndex()
-        self._by_flow: dict[Flow, list[Line]] = {}
-        self._by_address: dict[Address, list[Line]] = {}
-        self._by_host: dict[str, list[Line]] = {}
+        self._sources: SourceIndex[Proxies] = SourceIndex()
+        self._by_flow: dict[Flow, list[Proxies]] = {}
+        self._by_address: dict[Address, list[Proxies]] = {}
+        self._by_host: dict[str, list[Proxies]] = {}
+        self._suspects: set[Flow] = set()
+        """Flows over which the last call got no answer."""
         self._stopped = False
-        self._shown: dict[str, tuple[str, str]] = {}
+        self._shown: dict[str, tuple[object, ...]] = {}
         self._store_of = store
         self._writer: WriteBehind[str, CarrierStateRow | None] | None = None
         if store is not None:
@@ -182,23 +199,50 @@ class Carriers:
 
     # calls
 
-    async def way(self, name: str, *, anyway: bool = False) -> CarrierRoute:
+    async def way(self, name: str, *, anyway: bool = False, avoid: Collection[str | None] = ()) -> CarrierRoute:
         """How a call gets to this carrier now. Raises ConnectError or ResolveError, in words for the record.
 
         `anyway`: also where we are not registered there, or it counts as down (an emergency call has nothing to lose).
+        `avoid`: outbound proxies that this call was sent to before.
         """
-        line = self._lines.get(name)
-        if line is None:
+        found = self._lines.get(name)
+        if found is None:
             raise ConnectError(f"carrier {name} is not in use")
+        line = found.pick(avoid)
+        if line is None:
+            line = next((each for each in found.lines if each.carrier.outbound_proxy not in avoid), None)
+            if line is None:
+                raise ConnectError(f"{name} has no other outbound proxy")
+            if not anyway:
+                standing = f"not registered with {name}" if found.carrier.mode == "register" else f"{name} is down"
+                raise ConnectError(f"{standing}: {line.detail or line.state}")
         flow = line.flow
-        if line.carrier.mode == "register":
-            if flow is None and not anyway:
-                raise ConnectError(f"not registered with {name}: {line.detail or line.state}")
-        elif not line.up and not anyway:
-            raise ConnectError(f"{name} is down: {line.detail}")
         if flow is None:
             flow = await self._first_flow(line.carrier)
-        return CarrierRoute(line.carrier, flow, list(line.routes), line.contact)
+        return CarrierRoute(found.carrier, flow, list(line.routes), line.contact, line.carrier.outbound_proxy)
+
+    def ways(self, name: str) -> int:
+        """Over how many outbound proxies a call may be sent to this carrier now."""
+        found = self._lines.get(name)
+        return sum(line.up for line in found.lines) if found is not None else 0
+
+    def call_unanswered(self, name: str, flow: Flow) -> None:
+        """A call to this carrier over this flow got nothing back at all, for as long as a call waits for it."""
+        found = self._lines.get(name)
+        line = found.over(flow) if found is not None else None
+        if line is not None:
+            line.call_unanswered()
+            if line.ears.suspect:
+                self._suspects.add(flow)
+
+    def call_answered(self, name: str, flow: Flow) -> None:
+        """A call to this carrier over this flow got an answer, whatever it says."""
+        if flow in self._suspects:
+            self._suspects.discard(flow)
+            found = self._lines.get(name)
+            line = found.over(flow) if found is not None else None
+            if line is not None:
+                line.ears.call_answered()
 
     async def _first_flow(self, carrier: Carrier) -> Flow:
         failure: ConnectError | None = None
@@ -281,19 +325,14 @@ class Carriers:
 
     def _begin(self, carrier: Carrier) -> None:
         try:
-            hop_of(carrier)
+            line = Proxies(carrier, self._ways, self._changed)
         except RemoteProtocolError as error:
             _log.error("carrier.bad_address", carrier=carrier.name, detail=error.detail)
             return
-        line: Line
-        if carrier.mode == "register":
-            line = RegisteringLine(carrier, self._ways, self._changed)
-        else:
-            line = StaticLine(carrier, self._ways, self._changed)
         self._lines[carrier.name] = line
         line.start()
 
-    def _leave(self, line: Line) -> None:
+    def _leave(self, line: Proxies) -> None:
         self._leaving.add(line)
 
         def done() -> None:
@@ -303,7 +342,7 @@ class Carriers:
 
         line.stop(done)
 
-    def _succeed(self, old: Line) -> None:
+    def _succeed(self, old: Proxies) -> None:
         """The place of a line that ended, or took too long to end, is free for its carrier as it is now."""
         name = old.carrier.name
         if self._successors.get(name) is not old:
@@ -314,20 +353,21 @@ class Carriers:
             self._begin(carrier)
             self._index()
 
-    def _changed(self, line: Line) -> None:
+    def _changed(self, line: Proxies) -> None:
         name = line.carrier.name
         if self._lines.get(name) is not line:
             return
         self._index()
         state = _state(line)
-        shown = (state.state, state.detail)
+        shown = (state.state, state.detail, tuple(p.state for p in state.proxies))
         if self._shown.get(name) != shown:
             self._shown[name] = shown
             log = _log.info if state.up or not state.detail else _log.warning
             if state.state == "fault":
                 log = _log.error
             log("carrier.state", carrier=name, state=state.state, detail=state.detail, status=state.status,
-                remote=str(state.flow) if state.flow else "")  # fmt: skip
+                remote=str(state.flow) if state.flow else "",
+                **({"proxies": {p.proxy: p.state for p in state.proxies}} if state.proxies[1:] else {}))  # fmt: skip
         now, utc = self._driver.now(), self._clock.utcnow()
         until = state.registered_until
         row = CarrierStateRow(
@@ -350,16 +390,18 @@ class Carriers:
 
     def _index(self) -> None:
         """Make the indices of senders anew; rare, and there are few carriers."""
-        by_flow: dict[Flow, list[Line]] = {}
-        by_address: dict[Address, list[Line]] = {}
-        by_host: dict[str, list[Line]] = {}
-        entries: list[tuple[str, Line]] = []
+        by_flow: dict[Flow, list[Proxies]] = {}
+        by_address: dict[Address, list[Proxies]] = {}
+        by_host: dict[str, list[Proxies]] = {}
+        entries: list[tuple[str, Proxies]] = []
         for line in sorted(self._lines.values(), key=lambda c: (c.carrier.priority, c.carrier.name)):
-            if line.carrier.mode == "register" and line.flow is not None:
-                by_flow.setdefault(line.flow, []).append(line)
-            for address in line.addresses:
+            if line.carrier.mode == "register":
+                for flow in {each.flow for each in line.lines if each.flow is not None}:
+                    by_flow.setdefault(flow, []).append(line)
+            addresses = frozenset[Address]().union(*(each.addresses for each in line.lines))
+            for address in addresses:
                 by_address.setdefault(address, []).append(line)
-            for host in {a.host for a in line.addresses}:
+            for host in {a.host for a in addresses}:
                 by_host.setdefault(host, []).append(line)
             for source in line.carrier.sources:
                 try:
@@ -384,18 +426,30 @@ class Carriers:
             self._internal_error("carriers")
 
 
-def _state(line: Line) -> CarrierState:
+def _state(of: Proxies) -> CarrierState:
+    line = of.main
     return CarrierState(
-        carrier=line.carrier.name,
-        mode=line.carrier.mode,
+        carrier=of.carrier.name,
+        mode=of.carrier.mode,
         state=line.state,
-        up=line.up,
+        up=of.up,
         since=line.since,
-        detail=line.detail,
+        detail=of.detail,
         status=line.status,
         flow=line.flow,
         contact=line.contact,
         registered_until=line.registered_until,
+        proxies=tuple(
+            ProxyState(
+                each.carrier.outbound_proxy or each.carrier.domain,
+                each.state,
+                each.up,
+                each.since,
+                each.detail,
+                each.flow,
+            )
+            for each in of.lines
+        ),
     )
 
 
@@ -403,6 +457,8 @@ _LINE_FIELDS = (
     "mode",
     "domain",
     "outbound_proxy",
+    "secondary_proxies",
+    "register_with",
     "transport",
     "username",
     "auth_username",
@@ -425,7 +481,7 @@ def _any_port(carrier: Carrier, flow: Flow) -> bool:
     return flow.reliable and hop_of(carrier).transport == flow.transport
 
 
-def _choose(lines: Iterable[Line], request: Request) -> Line:
+def _choose(lines: Iterable[Proxies], request: Request) -> Proxies:
     """Of several carriers behind one address, the one that the Request-URI is meant for, else the first."""
     candidates = list(lines)
     if len(candidates) == 1:
@@ -433,7 +489,7 @@ def _choose(lines: Iterable[Line], request: Request) -> Line:
     return next((c for c in candidates if _is_called(c, request)), candidates[0])
 
 
-def _is_called(line: Line, request: Request) -> bool:
+def _is_called(of: Proxies, request: Request) -> bool:
     """Whether the Request-URI is our Contact at this carrier: our mark is in it, or the user that we registered."""
     try:
         uri = request.parsed_uri()
@@ -441,5 +497,5 @@ def _is_called(line: Line, request: Request) -> bool:
         return False
     mark = uri.params.get("line")
     if mark is not None:
-        return mark == line_token(line.carrier)
-    return line.carrier.mode == "register" and uri.decoded_user == line.carrier.username
+        return any(mark == line_token(of.carrier, nth) for nth in range(len(of.lines)))
+    return of.carrier.mode == "register" and uri.decoded_user == of.carrier.username

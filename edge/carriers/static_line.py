@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Callable
 
 from config.model import Carrier
-from edge.carriers.health import Health
-from edge.carriers.line import Ways, hop_of, login_of, options_request, proxy_routes
+from edge.carriers.ears import Ears
+from edge.carriers.line import Ways, hop_of, options_request, proxy_routes
 from edge.carriers.registration import retry_after
 from edge.observability.logging import get_logger
 from edge.sip.flow import Address, Flow
@@ -25,11 +25,10 @@ class StaticLine:
 
     def __init__(self, carrier: Carrier, ways: Ways, changed: Callable[[StaticLine], None]) -> None:
         self.carrier = carrier
-        self.login = login_of(carrier, ways.ids)
         self.addresses: frozenset[Address] = frozenset()
         self._ways = ways
         self._changed = changed
-        self._health = Health(ways.jitter, ways.driver.now())
+        self.ears = Ears(ways.driver.now, ways.jitter, self._after)
         self._tx: TransactionId | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._trying: Flow | None = None
@@ -39,23 +38,23 @@ class StaticLine:
 
     @property
     def up(self) -> bool:
-        return self._health.up
+        return not self.ears.deaf
 
     @property
     def state(self) -> str:
-        return "up" if self._health.up else "down"
+        return "down" if self.ears.deaf else "up"
 
     @property
     def detail(self) -> str:
-        return self._health.detail
+        return self.ears.detail
 
     @property
     def status(self) -> int | None:
-        return self._health.status
+        return self.ears.health.status
 
     @property
     def since(self) -> float:
-        return self._health.since
+        return self.ears.health.since
 
     @property
     def flow(self) -> Flow | None:
@@ -88,6 +87,11 @@ class StaticLine:
         if flow == self._flow:
             self._flow = None
 
+    def call_unanswered(self) -> None:
+        """See `Line`."""
+        if self.ears.call_unanswered():
+            self._after()
+
     def on_response(self, tx: TransactionId, response: Response) -> None:
         """An answer to our OPTIONS."""
         if tx != self._tx or response.status < 200:
@@ -97,7 +101,7 @@ class StaticLine:
             self._ways.spawn(self._probe())
             return
         self._flow = self._trying
-        self._health.answered(response.status, retry_after(response), self._ways.driver.now())
+        self.ears.health.answered(response.status, retry_after(response), self._ways.driver.now())
         self._after()
 
     def on_no_response(self, tx: TransactionId) -> None:
@@ -113,7 +117,7 @@ class StaticLine:
             self._ways.spawn(self._probe())
             return
         self._flow = None
-        self._health.unanswered(detail, self._ways.driver.now())
+        self.ears.health.unanswered(detail, self._ways.driver.now())
         self._after()
 
     def _after(self) -> None:
@@ -124,14 +128,14 @@ class StaticLine:
         if self._timer is not None:
             self._timer.cancel()
         self._timer = None
-        deadline = self._health.deadline
+        deadline = self.ears.health.deadline
         if not self._stopped and deadline != float("inf"):
             delay = max(0.0, deadline - self._ways.driver.now())
             self._timer = asyncio.get_running_loop().call_later(delay, self._due)
 
     def _due(self) -> None:
         self._timer = None
-        self._health.sent()
+        self.ears.health.sent()
         self._ways.spawn(self._round())
 
     async def _look_up(self) -> None:

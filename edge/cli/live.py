@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +11,7 @@ from typing import Annotated
 import typer
 
 from edge.cli.options import Admin, Config, Json, edge_client
-from edge.cli.output import CommandError, print_json, print_table, since, text, until
+from edge.cli.output import CommandError, Row, print_json, print_table, since, text, until
 
 
 def calls(config: Config = None, admin: Admin = None, as_json: Json = False) -> None:
@@ -70,7 +71,7 @@ def carriers(config: Config = None, admin: Admin = None, as_json: Json = False) 
                 text(r["calls"]) if r["max_calls"] is None else f"{r['calls']}/{r['max_calls']}",
                 text(r["last_answer"]),
             )
-            for r in rows
+            for r in _with_proxies(rows)
         ],
         "No carriers are provisioned.",
     )  # fmt: skip
@@ -104,3 +105,16 @@ def drain(config: Config = None, admin: Admin = None) -> None:
 
 def _now() -> datetime:
     return datetime.now(UTC)  # noqa: TID251  a command shows the time of the person who asks
+
+
+def _with_proxies(rows: list[Row]) -> Iterator[Row]:
+    """A line for each outbound proxy below a carrier that has several."""
+    for row in rows:
+        yield row
+        proxies = row.get("proxies")
+        for proxy in proxies if isinstance(proxies, list) and len(proxies) > 1 else []:
+            yield {
+                "name": f"  {proxy['proxy']}", "mode": "", "state": proxy["state"], "usable": proxy["usable"],
+                "since": proxy["since"], "next_attempt_at": None, "calls": "", "max_calls": None,
+                "last_answer": proxy["detail"],
+            }  # fmt: skip

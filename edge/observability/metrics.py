@@ -41,6 +41,8 @@ class Live:
     """Live bindings, by kind (seat, trunk)."""
     carriers: Mapping[str, bool] = field(default_factory=dict)
     """By carrier name: may calls be sent to it (registered, or static and not found dead)?"""
+    carrier_states: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    """How each outbound proxy of each carrier stands, in the words of `edge.carriers`."""
     channels: Mapping[str, int] = field(default_factory=dict)
     """Channels in use, by level (number, trunk, account, carrier)."""
     channels_shared: bool = True
@@ -261,6 +263,14 @@ class _LiveCollector(Collector):
         yield _family("sip_edge_registrations", "Live bindings", "kind", live.registrations)
         carriers = {name: int(up) for name, up in live.carriers.items()}
         yield _family("sip_edge_carrier_up", "1 if calls may be sent to the carrier", "carrier", carriers)
+        states = GaugeMetricFamily(
+            "sip_edge_carrier_state",
+            "1 for the state that a carrier's proxy is in",
+            labels=["carrier", "proxy", "state"],
+        )
+        for (carrier, proxy), state in live.carrier_states.items():
+            states.add_metric([carrier, proxy, state], 1)
+        yield states
         yield _family("sip_edge_channels_in_use", "Channels in use", "level", live.channels)
         yield _family("sip_edge_transactions", "SIP transactions", "kind", live.transactions)
         yield _family("sip_edge_books_difference", "How far apart the books are", "invariant", live.differences)

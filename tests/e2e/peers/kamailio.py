@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Mapping
@@ -136,6 +138,21 @@ class Kamailio:
         return subprocess.run(
             ["kamcmd", "-s", f"unixs:{self._control}", *command], capture_output=True, text=True, timeout=10, check=True
         ).stdout
+
+    @property
+    def running(self) -> bool:
+        return self._process.running
+
+    def kill(self) -> None:
+        """End it as a crash would: nobody is told, and its connections are gone."""
+        for child in self._children():
+            os.kill(child, signal.SIGKILL)
+        self._process.process.kill()
+        self._process.process.wait()
+
+    def _children(self) -> list[int]:
+        tasks = Path(f"/proc/{self._process.process.pid}/task/{self._process.process.pid}/children")
+        return [int(child) for child in tasks.read_text().split()]
 
     def stop(self) -> None:
         self._process.stop()

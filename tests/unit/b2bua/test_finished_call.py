@@ -78,6 +78,7 @@ def engine(port: FakePort, records: list[object]) -> Engine:
             driver=SimpleNamespace(now=lambda: port.now),
             relay=SimpleNamespace(session=lambda call, on_timeout: FakeSession(on_timeout)),
             channels=SimpleNamespace(release=nothing),
+            carriers=None,
             metrics=SimpleNamespace(call_finished=nothing, heard=nothing),
             records=SimpleNamespace(put=records.append),
             tap=SimpleNamespace(link=nothing),

@@ -226,7 +226,7 @@ class TestWay:
         assert way.flow == Flow("udp", LOCAL, ONE) and way.routes == ["<sip:proxy.example;lr>"]
         assert way.contact is not None and way.contact.user == "acc1"
         await asyncio.sleep(520)
-        network.answer(2, 200, ("Service-Route", "<sip:sr.example;lr>"))
+        network.answer(network.sent()[1], 200, ("Service-Route", "<sip:sr.example;lr>"))
         assert (await carriers.way("one")).routes == ["<sip:sr.example;lr>"]
         await stop(network, carriers)
 
@@ -414,6 +414,7 @@ async def test_nat_is_kept_open_and_silence_is_looked_into() -> None:
     assert len(network.sent("OPTIONS")) == 1
     network.answer(3, 200)
     await asyncio.sleep(28)
+    assert len(network.sent("OPTIONS")) == 2
     network.lose(network.sent("OPTIONS")[1])
     assert len(network.sent()) == 3
     await stop(network, carriers)

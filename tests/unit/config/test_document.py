@@ -21,6 +21,8 @@ carriers:
     mode: register
     domain: tel.example
     outbound_proxy: "sip:proxy.example;transport=tls"
+    secondary_proxies: ["sip:secondary.example;transport=tls", "sip:third.example"]
+    register_with: all
     transport: tls
     username: "+49199296000001"
     auth_username: "+49199296000001@tel.example"
