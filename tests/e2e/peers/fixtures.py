@@ -69,7 +69,14 @@ def folder(request: pytest.FixtureRequest) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
     """A server certificate for loopback and the names that tests use."""
-    return issue(tmp_path_factory.mktemp("certificate"), "edge.example", "carrier.example", "127.0.0.1", "127.0.0.21", "127.0.0.23")
+    return issue(
+        tmp_path_factory.mktemp("certificate"),
+        "edge.example",
+        "carrier.example",
+        "127.0.0.1",
+        "127.0.0.21",
+        "127.0.0.23",
+    )
 
 
 class Peers:
