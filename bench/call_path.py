@@ -82,17 +82,27 @@ class Clock:
         return datetime(2026, 12, 1, tzinfo=UTC) + timedelta(seconds=self.at)
 
 
-class Wireless(Driver):
-    """A driver whose datagrams go to `sent`."""
+class Wire:
+    """Stands for the UDP socket: datagrams go to `sent`."""
 
-    sent: deque[tuple[bytes, Flow]]
+    def __init__(self) -> None:
+        self.sent: deque[tuple[bytes, Flow]] = deque()
 
-    def _send(self, data: bytes, flow: Flow) -> bool:
-        self.sent.append((data, flow))
+    def send(self, data: bytes, remote: Address) -> bool:
+        self.sent.append((data, Flow("udp", LOCAL, remote)))
         return True
 
-    def _arm(self) -> None:
-        """Timers are looked at between calls, since time moves there only."""
+
+class Timers:
+    """Stands for the loop in the driver: timers are looked at between calls, since time moves there only."""
+
+    def __init__(self) -> None:
+        self.call_soon = asyncio.get_running_loop().call_soon
+
+    def call_later(self, _delay: float, _callback: object) -> Timers:
+        return self
+
+    def cancel(self) -> None: ...
 
 
 class Relay(RtpIoRelay):
@@ -142,11 +152,12 @@ class World:
         snapshot = Snapshot(Rows((carrier,), (account,), (), tuple(seats), tuple(numbers)), 1)
         timers, ids = TimerConfig(), RandomIds()
         guard = Guard(known=lambda host: True)
-        self.driver = Wireless(
+        self.driver = Driver(
             Endpoint(ids, timers), [], self._event, clock=self.clock, guard=guard, tap=self._on_message
         )
-        self.driver.sent = deque()
-        self.driver._loop = asyncio.get_running_loop()
+        self.wire = Wire()
+        self.driver._udp[LOCAL] = cast(Any, self.wire)
+        self.driver._loop = cast(Any, Timers())
         exchange = Exchange(self.driver, timers.transaction)
         port = SipPort(self.driver, exchange, ids)
         registrar = Registrar(self.clock.utcnow)
@@ -229,8 +240,8 @@ class World:
         self.driver._datagram(_invite(n), CARRIER)
         spins = 0
         while self.records == records:
-            while self.driver.sent:
-                data, flow = self.driver.sent.popleft()
+            while self.wire.sent:
+                data, flow = self.wire.sent.popleft()
                 began = time.thread_time()
                 answers = _carrier(data) if flow.remote == CARRIER.remote else _phone(data)
                 self.outside += time.thread_time() - began
