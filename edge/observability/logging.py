@@ -148,6 +148,7 @@ def configure(lines: Lines, level: str = "info", mask_numbers: bool = True) -> N
         raise ValueError(f"log level {level!r} is not one of {', '.join(LEVELS)}")
     _Output.lines = lines
     _Output.mask_numbers = mask_numbers
+    _Output.levels = frozenset(LEVELS[LEVELS.index(level) :])
     structlog.configure(
         processors=[_hand_over],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
@@ -160,9 +161,39 @@ def configure(lines: Lines, level: str = "info", mask_numbers: bool = True) -> N
     logging.captureWarnings(True)
 
 
-def get_logger(room: str) -> FilteringBoundLogger:
+class RoomLogger:
+    """Writes lines that name the room they come from. For the rooms of a call's path: structlog's way from a call of
+    `info` to the line costs half of what the line costs."""
+
+    __slots__ = ("_room",)
+
+    def __init__(self, room: str) -> None:
+        self._room = room
+
+    def debug(self, event: str, **fields: object) -> None:
+        self._write("debug", event, fields)
+
+    def info(self, event: str, **fields: object) -> None:
+        self._write("info", event, fields)
+
+    def warning(self, event: str, **fields: object) -> None:
+        self._write("warning", event, fields)
+
+    def error(self, event: str, **fields: object) -> None:
+        self._write("error", event, fields)
+
+    def exception(self, event: str, **fields: object) -> None:
+        """`error` with the exception that is being handled."""
+        self._write("error", event, {"exc_info": True, **fields})
+
+    def _write(self, level: str, event: str, fields: dict[str, object]) -> None:
+        if level in _Output.levels:
+            _put(level, _line(level, event, {"room": self._room, **fields}))
+
+
+def get_logger(room: str) -> RoomLogger:
     """A logger whose lines name the room they come from."""
-    return cast(FilteringBoundLogger, structlog.get_logger(room=room))
+    return RoomLogger(room)
 
 
 def call_logger(call_id: str) -> FilteringBoundLogger:
@@ -175,6 +206,7 @@ class _Output:
 
     lines: Lines | None = None
     mask_numbers = True
+    levels: frozenset[str] = frozenset(LEVELS)
 
 
 class _Sink:
@@ -191,13 +223,16 @@ class _Sink:
 
 def _hand_over(_logger: object, level: str, event: structlog.typing.EventDict) -> str:
     name = event.pop("event")
-    line = _line(level, str(name), event)
+    _put(level, _line(level, str(name), event))
+    return ""
+
+
+def _put(level: str, line: bytes) -> None:
     lines = _Output.lines
     if lines is None:
         sys.stderr.buffer.write(line)
     else:
         lines.put(line, level not in ("debug", "info"))
-    return ""
 
 
 _second = -1

@@ -137,7 +137,7 @@ class Metrics:
         ProcessCollector(namespace="sip_edge", registry=reg)
 
         self._refusal = {r: self._refusals.labels(r) for r in sorted(_REASONS)}
-        self._message: dict[tuple[str, str, bytes], Counter] = {}
+        self._passed: dict[tuple[str, str, bytes], _Passed] = {}
 
     def attach(self, live: Callable[[], Live], dropped_lines: Callable[[], int] | None = None) -> None:
         """Where scrapes ask for the state, and for the log lines lost."""
@@ -147,6 +147,8 @@ class Metrics:
 
     def exposition(self) -> bytes:
         """The text that /metrics answers (Prometheus text format 0.0.4)."""
+        for passed in self._passed.values():
+            passed.tell()
         return generate_latest(self.registry)
 
     def call_finished(self, direction: str, outcome: str, setup: float | None, talk: float | None) -> None:
@@ -182,10 +184,10 @@ class Metrics:
     def message(self, direction: MessageDirection, transport: str, data: bytes) -> None:
         """A SIP message passed; `data` is all of it, of which only the start is looked at."""
         head = data[:11] if data[:7] == b"SIP/2.0" else data[: data.find(b" ", 0, 20)]
-        child = self._message.get((direction, transport, head))
-        if child is None:
-            child = self._message_child(direction, transport, head)
-        child.inc()
+        passed = self._passed.get((direction, transport, head))
+        if passed is None:
+            passed = self._passed_before(direction, transport, head)
+        passed.count += 1
 
     def malformed(self) -> None:
         """Bytes arrived that are no SIP message."""
@@ -236,19 +238,33 @@ class Metrics:
         """An attempt failed and will be made again; `where`: spool, database."""
         self._record_failures.labels(where).inc()
 
-    def _message_child(self, direction: str, transport: str, head: bytes) -> Counter:
+    def _passed_before(self, direction: str, transport: str, head: bytes) -> _Passed:
         text = head.decode("ascii", "replace")
         if text.startswith("SIP/2.0"):
             status = text[8:11]
             known = status.isdigit() and int(status) in REASONS
-            child = self._responses.labels(direction, status if known else "other", transport)
+            key = head if known else b"SIP/2.0 other"
+            counter = self._responses.labels(direction, status if known else "other", transport)
         else:
             known = text in _METHODS
-            child = self._requests.labels(direction, text if known else "other", transport)
-        if known:
-            # What a stranger invents is not kept, or it would fill the memory.
-            self._message[direction, transport, head] = child
-        return child
+            key = head if known else b"other"
+            counter = self._requests.labels(direction, text if known else "other", transport)
+        # What a stranger invents is not kept by its own name, or it would fill the memory.
+        return self._passed.setdefault((direction, transport, key), _Passed(counter))
+
+
+class _Passed:
+    """Messages of one kind, counted without the lock of a Prometheus counter, which hears of them at each scrape."""
+
+    __slots__ = ("_counter", "count")
+
+    def __init__(self, counter: Counter) -> None:
+        self._counter = counter
+        self.count = 0
+
+    def tell(self) -> None:
+        self._counter.inc(self.count)
+        self.count = 0
 
 
 class _LiveCollector(Collector):

@@ -91,7 +91,8 @@ class Tap:
         if dialog is None:
             dialog = self._dialogs[call_id] = _Dialog()
         self._count += 1
-        dialog.messages.append(TracedMessage(self._count, now, direction, flow, data))
+        # half the time of the call that a NamedTuple is made by
+        dialog.messages.append(tuple.__new__(TracedMessage, (self._count, now, direction, flow, data)))
         self._order.append(call_id)
         self.bytes_kept += len(data) + _OVERHEAD
         while self.bytes_kept > self._max_bytes:

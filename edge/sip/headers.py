@@ -52,17 +52,20 @@ class Headers:
     What is put in may hold no line break (LocalProtocolError), so that text from outside never becomes a header.
     """
 
-    __slots__ = ("_fields",)
+    __slots__ = ("_fields", "changes")
 
     def __init__(self, fields: Iterable[tuple[str, str]] = ()) -> None:
         """`fields` are (name, value) pairs."""
         self._fields: list[tuple[str, str, str]] = [_field(n, v) for n, v in fields]
+        self.changes = 0
+        """Rises with every change, so that what was read from the fields need not be looked for again."""
 
     @classmethod
     def of_raw(cls, fields: list[tuple[str, str, str]]) -> Headers:
         """From (key, name, value) triples, as the parser makes them; the list is taken over, not copied."""
         headers = cls.__new__(cls)
         headers._fields = fields
+        headers.changes = 0
         return headers
 
     def get(self, key: str) -> str | None:
@@ -81,18 +84,24 @@ class Headers:
         return [t for v in self.get_all(key) for t in (p.strip().lower() for p in v.split(",")) if t]
 
     def __contains__(self, key: object) -> bool:
-        return any(k == key for k, _, _ in self._fields)
+        for k, _, _ in self._fields:  # noqa: SIM110 (as in `Params`)
+            if k == key:
+                return True
+        return False
 
     def add(self, name: str, value: str) -> None:
         """Append a field."""
+        self.changes += 1
         self._fields.append(_field(name, value))
 
     def insert_first(self, name: str, value: str) -> None:
         """Put a field before all others (Via)."""
+        self.changes += 1
         self._fields.insert(0, _field(name, value))
 
     def set(self, name: str, value: str) -> None:
         """Replace the first field of this name in its place and drop the others; append where there is none."""
+        self.changes += 1
         new = _field(name, value)
         key = new[0]
         out: list[tuple[str, str, str]] = []
@@ -109,6 +118,7 @@ class Headers:
 
     def replace_first(self, key: str, value: str) -> None:
         """Replace the value of the first field of this key, leaving the others (the top Via). KeyError if absent."""
+        self.changes += 1
         for i, (k, n, _) in enumerate(self._fields):
             if k == key:
                 self._fields[i] = _field(n, value)
@@ -117,10 +127,12 @@ class Headers:
 
     def remove(self, key: str) -> None:
         """Drop all fields of this key."""
+        self.changes += 1
         self._fields = [f for f in self._fields if f[0] != key]
 
     def remove_first(self, key: str) -> None:
         """Drop the first field of this key, if any."""
+        self.changes += 1
         for i, f in enumerate(self._fields):
             if f[0] == key:
                 del self._fields[i]

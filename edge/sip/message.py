@@ -24,7 +24,8 @@ class Message:
 
     Typed views (`top_via`, `cseq`, `from_`, `to`, `contacts`) parse when asked and raise RemoteProtocolError(400)
     for a bad or missing field. `top_via`, `cseq`, `from_` and `to` keep their result for as long as the field has the
-    same text. Header text is UTF-8 with `surrogateescape`, so that bytes that are none leave as they came.
+    same text, and do not look at it again before a header changes. Header text is UTF-8 with `surrogateescape`, so that
+    bytes that are none leave as they came.
     """
 
     __slots__ = ("_cseq", "_from", "_to", "_via", "body", "headers")
@@ -35,10 +36,10 @@ class Message:
     def __init__(self, headers: Headers | None = None, body: bytes = b"") -> None:
         self.headers = headers if headers is not None else Headers()
         self.body = body
-        self._cseq: tuple[str, CSeq] | None = None
-        self._from: tuple[str, NameAddr] | None = None
-        self._to: tuple[str, NameAddr] | None = None
-        self._via: tuple[str, Via] | None = None
+        self._cseq: tuple[int, str, CSeq] | None = None
+        self._from: tuple[int, str, NameAddr] | None = None
+        self._to: tuple[int, str, NameAddr] | None = None
+        self._via: tuple[int, str, Via] | None = None
 
     def need(self, key: str) -> str:
         """The first value of `key`; RemoteProtocolError(400) where it is missing."""
@@ -53,10 +54,13 @@ class Message:
 
     @property
     def cseq(self) -> CSeq:
+        seen, changes = self._cseq, self.headers.changes
+        if seen is not None and seen[0] == changes:
+            return seen[2]
         text = self.need("cseq")
-        if self._cseq is None or self._cseq[0] is not text:
-            self._cseq = text, self._read_cseq(text)
-        return self._cseq[1]
+        value = seen[2] if seen is not None and seen[1] is text else self._read_cseq(text)
+        self._cseq = changes, text, value
+        return value
 
     def _read_cseq(self, text: str) -> CSeq:
         number, _, method = text.partition(" ")
@@ -78,41 +82,50 @@ class Message:
 
     @property
     def top_via(self) -> Via:
+        seen, changes = self._via, self.headers.changes
+        if seen is not None and seen[0] == changes:
+            return seen[2]
         text = self.need("via")
-        if self._via is None or self._via[0] is not text:
-            self._via = text, Via.parse(first_value(text))
-        return self._via[1]
+        value = seen[2] if seen is not None and seen[1] is text else Via.parse(first_value(text))
+        self._via = changes, text, value
+        return value
 
     @property
     def from_(self) -> NameAddr:
+        seen, changes = self._from, self.headers.changes
+        if seen is not None and seen[0] == changes:
+            return seen[2]
         text = self.need("from")
-        if self._from is None or self._from[0] is not text:
-            self._from = text, NameAddr.parse(text)
-        return self._from[1]
+        value = seen[2] if seen is not None and seen[1] is text else NameAddr.parse(text)
+        self._from = changes, text, value
+        return value
 
     @property
     def to(self) -> NameAddr:
+        seen, changes = self._to, self.headers.changes
+        if seen is not None and seen[0] == changes:
+            return seen[2]
         text = self.need("to")
-        if self._to is None or self._to[0] is not text:
-            self._to = text, NameAddr.parse(text)
-        return self._to[1]
+        value = seen[2] if seen is not None and seen[1] is text else NameAddr.parse(text)
+        self._to = changes, text, value
+        return value
 
     def set_top_via(self, value: Via, text: str) -> None:
         """Replace the first Via field by `text`, which begins with `value`."""
         self.headers.replace_first("via", text)
-        self._via = text, value
+        self._via = self.headers.changes, text, value
 
     def set_from(self, value: NameAddr) -> None:
         """Replace From."""
         text = str(value)
         self.headers.set("From", text)
-        self._from = text, value
+        self._from = self.headers.changes, text, value
 
     def set_to(self, value: NameAddr) -> None:
         """Replace To."""
         text = str(value)
         self.headers.set("To", text)
-        self._to = text, value
+        self._to = self.headers.changes, text, value
 
     @property
     def contacts(self) -> list[NameAddr]:

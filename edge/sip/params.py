@@ -88,14 +88,15 @@ class Params:
         return cls(tuple(items))
 
     def __contains__(self, name: str) -> bool:
-        name = name.lower()
-        return any(n == name or n.lower() == name for n, _ in self._items)
+        for n, _ in self._items:  # noqa: SIM110 (`any` over a generator takes three times as long)
+            if n == name or (len(n) == len(name) and n.lower() == name.lower()):
+                return True
+        return False
 
     def get(self, name: str, default: str | None = None) -> str | None:
         """The unquoted value of `name`; "" for a flag; `default` where it is absent."""
-        name = name.lower()
         for n, v in self._items:
-            if n == name or n.lower() == name:
+            if n == name or (len(n) == len(name) and n.lower() == name.lower()):
                 if v is None:
                     return ""
                 return unquote(v) if v.startswith('"') else v
@@ -112,7 +113,7 @@ class Params:
         """A copy with `name` set in its place, or added at the end; `value` is raw (quoted where it must be)."""
         low = name.lower()
         if low in self:
-            return Params(tuple((n, value) if n.lower() == low else (n, v) for n, v in self._items))
+            return Params(tuple([(n, value) if n.lower() == low else (n, v) for n, v in self._items]))
         return Params((*self._items, (name, value)))
 
     def without(self, *names: str) -> Params:
