@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pypdfium2
 import pytest
+from peers import fax_flows
 from peers.fax_machine import FaxCall, Manner, ended
 from peers.fax_world import (
     BOX,
@@ -80,10 +82,14 @@ OVER_G711 = {"refused": "t38-refused", "415, then G.711 again": "t38-refused", "
 
 async def test_a_busy_hour(far: Far) -> None:
     """Everything at the same time: it takes as long as its longest fax, and nothing disturbs anything else."""
+    # Each flow waits in a thread of its own.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2 * len(fax_flows.FLOWS)))
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(every_way_to_agree(far))
         tasks.create_task(faxes_that_fail(far))
         tasks.create_task(sending_and_passing_through(far))
+        tasks.create_task(t38_of_others(far))
+        tasks.create_task(every_flow(far))
 
 
 async def every_way_to_agree(far: Far) -> None:
@@ -237,7 +243,7 @@ async def check_passed(ends: list[tuple[FaxCall, FaxCall]]) -> None:
     assert "refused 488" in refused.said
 
 
-async def test_t38_of_others(far: Far) -> None:
+async def t38_of_others(far: Far) -> None:
     """rtpengine makes all T.38 of one side: its UDPTL, its gateway, the modems of G.711 behind it. Both directions, and
     through the edge to a PBX, which counts what came over the wire."""
     far.office.manner = Manner(own=1.0)
@@ -269,6 +275,25 @@ async def test_t38_of_others(far: Far) -> None:
     assert (into.code, into.pages, into.transport, into.lost_packets) == (0, 2, "t38", 0), (inner.said, into)
     assert (out.code, out.transport) == (0, "g711") and into.t38_packets > 100
     assert all(same(a, b) for a, b in zip(received(inner.job.folder), PICTURES, strict=True))
+
+
+async def every_flow(far: Far) -> None:
+    """The signalling of each flow of domain rule 4.1 with SIPp, all at once; each ends in its record and a notice."""
+
+    async def play(name: str) -> None:
+        trace = await asyncio.to_thread(fax_flows.run, far.world, name, far.folder)
+        call_id = fax_flows.check(name, trace)
+        transport = fax_flows.FLOWS[name].transport
+        if transport is None:
+            return
+        row = await far.row(await far.id_of(call_id))
+        assert (row["transport"], row["result"], row["pages"]) == (transport, "failed", 0), (name, row)
+        mail = await far.mailbox.of(str(row["id"]))
+        assert "Kein Fax" in mail["Subject"] and not list(mail.iter_attachments()), name
+
+    ended = await asyncio.gather(*map(play, fax_flows.FLOWS), return_exceptions=True)
+    failures = {name: why for name, why in zip(fax_flows.FLOWS, ended, strict=True) if why is not None}
+    assert not failures, "\n\n".join(f"{name}: {why}" for name, why in failures.items())
 
 
 async def test_kill_in_the_middle(far: Far) -> None:

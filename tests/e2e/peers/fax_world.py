@@ -33,6 +33,8 @@ GATE = "127.0.0.45"
 """A carrier whose fax machines know G.711 alone; rtpengine makes T.38 of it."""
 STRICT = "127.0.0.46"
 """A carrier that wants its media encrypted."""
+WIRE = "127.0.0.48"
+"""A carrier that is SIPp."""
 OFFICE = "127.0.0.47"
 """A PBX with a fax machine."""
 CALLER = "+4922129191999"
@@ -40,7 +42,7 @@ BOX, LOCKED, SHY, PBX, DEAD = "+4922838699", "+4922838698", "+4922838697", "+492
 PASSWORD = "Grüße&Küsse"
 FORWARDED = "+4922838694"
 EXTENSION, SECRETIVE = "+4922838693", "+4922838692"
-GATE_BOX = "+4922838691"
+GATE_BOX, WIRE_BOX = "+4922838691", "+4922838690"
 HOUSE, HOUSE_PASSWORD = "K1-house", "Faxgeraet-im-Keller"
 PICTURES = [picture(1, rows=400, marks=20), picture(2, rows=400, marks=20)]
 
@@ -98,8 +100,10 @@ class World:
         self.gate_port = take_port()
         self.strict_port = take_port()
         self.office_port = take_port()
+        self.wire_port = take_port()
         self.edge = Edge(
             folder / "edge",
+            media_ports=400,
             settings={
                 "smtp_host": "127.0.0.1",
                 "smtp_port": self.smtp_port,
@@ -137,6 +141,7 @@ def document(world: World) -> dict[str, object]:
             carrier("shy", OTHER, world.other_port, "off"),
             carrier("silent", SILENT, world.silent_port, "offer"),
             carrier("gate", GATE, world.gate_port, "offer"),
+            carrier("wire", WIRE, world.wire_port, "offer"),
             carrier("strict", STRICT, world.strict_port, "offer", srtp="required"),
         ],
         "accounts": [
@@ -164,6 +169,7 @@ def document(world: World) -> dict[str, object]:
             number(DEAD, "silent", route={"fax": "office"}),
             number(EXTENSION, "gate", route={"trunk": "house"}),
             number(SECRETIVE, "strict", route={"fax": "office"}),
+            number(WIRE_BOX, "wire", route={"fax": "office"}),
             number(GATE_BOX, "gate", route={"fax": "office"}),
             number(PBX, "pstn", route={"trunk": "pbx"}, on_unreachable={"fax": "office"}),
         ],
@@ -194,9 +200,10 @@ class Far:
             Address(edge.address, edge.port), number, caller, self.document, manner
         )
 
-    async def id_of(self, call: FaxCall) -> str:
-        """The id of a fax at the edge: that of its call, live or on record."""
-        return str((await self._ask(f"/why/{call.leg.call_id}"))["id"])
+    async def id_of(self, call: FaxCall | str) -> str:
+        """The id of a fax at the edge: that of its call (or of a Call-ID), live or on record."""
+        call_id = call if isinstance(call, str) else call.leg.call_id
+        return str((await self._ask(f"/why/{call_id}"))["id"])
 
     async def record_of(self, call: FaxCall) -> dict[str, object]:
         """The fax's row, when it is over and stored."""

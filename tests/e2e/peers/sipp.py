@@ -128,7 +128,7 @@ def render(scenario: str, values: Mapping[str, object]) -> str:
         name, default = match.group(1), match.group(2)
         if name in values:
             return str(values[name])
-        if (part := SCENARIOS / f"part_{name}.txt").exists():
+        if (part := next(SCENARIOS.rglob(f"part_{name}.txt"), None)) is not None:
             return part.read_text().strip("\n")
         if default is None:
             raise KeyError(f"scenario {scenario} wants a value for {name}")
