@@ -34,6 +34,8 @@ from edge.admin.http import AdminHttp, AdminPortTaken
 from edge.b2bua.call import CallTimers
 from edge.b2bua.calls import Calls
 from edge.b2bua.engine import Engine
+from edge.b2bua.journal import Journal
+from edge.b2bua.reload import LiveWires, Reload, boot_id, read_journal
 from edge.b2bua.sip_port import SipPort
 from edge.carriers.runner import Carriers
 from edge.cdr.spool import Spool, SpoolInUse
@@ -50,6 +52,7 @@ from edge.inbound.identity import Identify
 from edge.inbound.registrations import Registrations
 from edge.inbound.steps.authenticate import Authenticator, DigestSettings
 from edge.inbound.steps.identify import Identifier
+from edge.journal.file import JournalFile
 from edge.observability.hep import HepExport
 from edge.observability.kept import KeptTraces
 from edge.observability.logging import LineWriter, configure, get_logger
@@ -91,6 +94,9 @@ CANNOT_START = (ConfigError, ListenError, AdminPortTaken, RelayError, BadOption,
 
 STOP_SECONDS = 3.0
 """How long ended calls get to be acknowledged when the edge stops."""
+
+_RELAY_WAITS = 600
+"""Seconds for which the relay of an edge that was killed keeps its calls for the next."""
 
 GC_THRESHOLDS = (10_000, 20, 20)
 """Calls leave no cycles behind, so the collector finds next to nothing. With Python's defaults it would walk through
@@ -139,10 +145,16 @@ class Edge:
         def acquire() -> PoolAcquireContext[Record]:
             return self.store.pool().acquire()
 
+        self._journal: Journal | None = None
+        stack.callback(lambda: self._journal.close() if self._journal is not None else None)
         records = PostgresRecords(acquire)
         self.writer = RecordWriter(Spool(settings.data_dir / "spool"), records, self.metrics)
         self._run(self.writer.run(), self.writer.close)
         self.records = records
+        boot = boot_id()
+        found = read_journal(settings.data_dir / "journal", clock, boot)
+        for line in found.records.values():
+            self.writer.put_again(line)
         purge = PurgeJob(
             records,
             clock.utcnow,
@@ -196,6 +208,10 @@ class Edge:
         )
         instance = uuid4()
         self.channels = SharedChannels(PostgresCounts(url, settings.edge_name, instance), clock.now)
+        for call_id, (_, saved) in found.calls.items():
+            self.channels.restore(call_id, saved.held)
+            if saved.target_claim is not None:
+                self.channels.restore(saved.target_claim, saved.target_held)
         await self.channels.start()
         stack.push_async_callback(self.channels.stop)
 
@@ -240,6 +256,17 @@ class Edge:
 
         await self.driver.start()
         stack.push_async_callback(self.driver.stop)
+        # nothing was read yet: the first message finds the calls of an earlier process in their places
+        wires = LiveWires(self.driver, exchange)
+        reload = Reload(found, self.engine, wires)
+        reload.restore(self.admission.rings)
+        file = JournalFile(settings.data_dir / "journal")
+        self._journal = Journal(file, self.calls, wires, self.channels.held, clock, boot)
+        self._journal.unsynced = lambda: self.writer.unsynced
+        self.writer.on_call = self._journal.recorded
+        self._journal.attach()
+        reload.resume()
+        self.driver.wake()
 
         def apply(_old: Snapshot, snapshot: Snapshot) -> None:
             self.guard.exempt(_networks(snapshot))
@@ -261,6 +288,7 @@ class Edge:
         watch.start()
         stack.callback(watch.stop)
 
+        self._run(reload.check_media(), lambda: None)
         self.views = Views(self)
         upkeep = Upkeep(acquire, settings.edge_name, instance, self.views.live_calls, clock.now)
         self._run(upkeep.run(), upkeep.stop)
@@ -325,7 +353,7 @@ class Edge:
         settings = self.settings
         if settings.relay_socket is not None:
             return RtpIoRelay(str(settings.relay_socket))
-        options = relay_options(settings, str(settings.data_dir / "relay.sock"), parented=True)
+        options = relay_options(settings, str(settings.data_dir / "relay.sock"), alone=_RELAY_WAITS)
         return RtpIoRelay(child=RelayChild(options))
 
     def _faxes(self, acquire: Acquire, box: SecretBox) -> FaxDesk:
@@ -424,14 +452,14 @@ async def serve(settings: Settings) -> None:
         lines.close()
 
 
-def relay_options(settings: Settings, socket_path: str, *, parented: bool) -> RelayOptions:
+def relay_options(settings: Settings, socket_path: str, *, alone: int = 0) -> RelayOptions:
     """What the relay process is started with."""
     return RelayOptions(
         socket=socket_path,
         bind=(Bind(_media_address(settings), "main", settings.media_advertised or ""),),
         ports=settings.media_ports,
         timeout=int(settings.media_timeout),
-        parented=parented,
+        alone=alone,
     )
 
 

@@ -1,15 +1,16 @@
 """The books of call attempts: each is begun once and ended once (docs/metrics.md, "Books").
 
-An attempt is an INVITE outside a dialog (its retransmissions are the same attempt), a call that a transfer makes, or a
-fax that is sent. So at any moment: begun = ended + up. What is up is not worked out from these counts but counted where
-calls live, or the books could not disagree with anything. Pure.
+An attempt is an INVITE outside a dialog (its retransmissions are the same attempt), a call that a transfer makes, a
+fax that is sent, or a call that an earlier process of this edge left behind. So at any moment: begun = ended + up. What
+is up is not worked out from these counts but counted where calls live, or the books could not disagree with anything.
+Pure.
 """
 
 from __future__ import annotations
 
 from typing import Literal, get_args
 
-By = Literal["invite", "transfer", "fax"]
+By = Literal["invite", "transfer", "fax", "restart"]
 Fate = Literal["answered", "refused", "cancelled", "failed", "challenged", "ignored", "stranger", "replaces"]
 
 RECORDED: tuple[Fate, ...] = ("answered", "refused", "cancelled", "failed")

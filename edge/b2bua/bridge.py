@@ -47,6 +47,7 @@ class BridgeLeg:
         "_offering",
         "_settling",
         "call_id",
+        "far_call",
         "gone",
         "id",
         "local_tag",
@@ -73,14 +74,17 @@ class BridgeLeg:
         self._emit = emit
         self._settling = settling
         self._far: BridgeLeg | None = None
+        self.far_call: str | None = None
+        """The call at the other end of the bridge, once they are joined."""
         self._offering = False
         self._offered: bytes | None = None
 
     # -- what the transfer does with it ------------------------------------------------------------------------------
 
-    def join(self, far: BridgeLeg) -> None:
-        """From now on what happens here happens there."""
+    def join(self, far: BridgeLeg, call_id: str) -> None:
+        """From now on what happens here happens there, in the call of that id."""
         self._far = far
+        self.far_call = call_id
 
     def listen(self, emit: Callable[[LegId, CallEvent], None]) -> None:
         """Which call this end belongs to."""

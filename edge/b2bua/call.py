@@ -438,6 +438,9 @@ class Call:
     def _modify_refused(self, event: ev.ModifyRefused, now: float) -> list[CallAction]:
         return self._media.refused(event)
 
+    def _noted(self, event: ev.Noted, now: float) -> list[CallAction]:
+        return []
+
     def _info(self, event: ev.InfoReceived, now: float) -> list[CallAction]:
         other = self.other(event.leg)
         return [do.SendInfo(other, event.content_type, event.body)] if other is not None else []
@@ -482,6 +485,7 @@ _ON: dict[type, Callable[..., list[CallAction]]] = {
     ev.ModifyOffered: Call._modify_offered,
     ev.ModifyAnswered: Call._modify_answered,
     ev.ModifyRefused: Call._modify_refused,
+    ev.Noted: Call._noted,
     ev.InfoReceived: Call._info,
     ev.Referred: Call._referred,
     ev.Relayed: Call._relayed,

@@ -35,6 +35,9 @@ class Calls:
         self.on_fax: Callable[[CallRunner, Target], Awaitable[Refusal | None]] = _no_fax
         """Called where a call comes to a fax box: answers it, or says why not."""
 
+        self.on_change: Callable[[CallRunner], None] = _nobody
+        """Called whenever something has happened to a call."""
+
     def add(self, runner: CallRunner) -> None:
         """A call begins."""
         self._calls[runner.id] = runner
@@ -96,6 +99,10 @@ class Calls:
 
 def _refuse(call: CallRunner, leg_id: LegId, to: ReferTo) -> None:
     call.legs[leg_id].refuse_refer(403)
+
+
+def _nobody(call: CallRunner) -> None:
+    """Keeps nothing of calls."""
 
 
 async def _no_fax(call: CallRunner, box: Target) -> Refusal | None:

@@ -14,7 +14,7 @@ from edge.b2bua.events import LegId
 
 
 @dataclass(slots=True)
-class _Change:
+class Change:
     """A re-INVITE or UPDATE on its way from one leg to the other."""
 
     source: LegId
@@ -28,38 +28,50 @@ class _Change:
 class Changes:
     """What each party last said of its media, and the change that is under way."""
 
-    __slots__ = ("_change", "last")
+    __slots__ = ("change", "last")
 
     def __init__(self) -> None:
         self.last: dict[LegId, bytes] = {}
         """The last description of each leg's party, as it came."""
-        self._change: _Change | None = None
+        self.change: Change | None = None
+        """The one that is under way."""
 
     @property
     def idle(self) -> bool:
         """True where no offer waits for its answer."""
-        return self._change is None
+        return self.change is None
 
     def forget(self) -> None:
         """The call is over."""
-        self._change = None
+        self.change = None
+
+    def resume(self) -> list[CallAction]:
+        """After a restart: what the relay was asked for and did not answer."""
+        change = self.change
+        if change is None or (change.offer is None and not change.answered):
+            return []
+        if not change.sent:
+            return [do.RelayForward("modify", change.source, change.offer or b"")]
+        if change.answered and change.to in self.last:
+            return [do.RelayForward("modify-answer", change.to, self.last[change.to])]
+        return []
 
     def offered(self, event: ev.ModifyOffered, to: LegId) -> list[CallAction]:
         """The party of a leg offers a change, or asks the other for an offer."""
-        self._change = _Change(event.leg, to, event.sdp, event.update)
+        self.change = Change(event.leg, to, event.sdp, event.update)
         if event.sdp is None:
-            self._change.sent = True
+            self.change.sent = True
             return [do.Modify(to, None, event.update)]
         return [do.RelayForward("modify", event.leg, event.sdp)]
 
     def answered(self, event: ev.ModifyAnswered) -> list[CallAction]:
         """The other party agreed; or, asked for an offer, made one."""
-        change = self._change
+        change = self.change
         if change is None or change.to != event.leg or not change.sent or change.answered:
             return []
         change.answered = True
         if event.sdp is None:
-            self._change = None
+            self.change = None
             return [do.RefuseModify(change.source, 488)]
         if change.offer is not None:
             self.last[change.source] = change.offer
@@ -68,10 +80,10 @@ class Changes:
 
     def refused(self, event: ev.ModifyRefused) -> list[CallAction]:
         """The other party did not agree."""
-        change = self._change
+        change = self.change
         if change is None or change.to != event.leg or change.answered:
             return []
-        self._change = None
+        self.change = None
         out: list[CallAction] = [do.RefuseModify(change.source, event.status)]
         before = self.last.get(change.source)
         if change.offer is not None and before is not None:
@@ -81,11 +93,11 @@ class Changes:
 
     def expects_answer_of(self, leg: LegId) -> bool:
         """Whether this leg's ACK has to bring the answer to an offer that it asked for."""
-        return self._change is not None and self._change.answered and self._change.source == leg
+        return self.change is not None and self.change.answered and self.change.source == leg
 
     def relayed(self, event: ev.Relayed) -> list[CallAction]:
         """The relay wrote a description of the change; one of a change that was given up means nothing."""
-        change = self._change
+        change = self.change
         if change is None:
             return []
         if event.purpose == "modify" and event.leg == change.source and not change.sent:
@@ -93,17 +105,17 @@ class Changes:
             return [do.Modify(change.to, event.sdp, change.update)]
         if event.purpose == "modify-answer" and event.leg == change.to and change.answered:
             if change.offer is not None:
-                self._change = None
+                self.change = None
             return [do.AcceptModify(change.source, event.sdp)]
         if event.purpose == "modify-ack" and event.leg == change.source:
-            self._change = None
+            self.change = None
             return [do.Ack(change.to, event.sdp)]
         return []
 
     def relay_failed(self, event: ev.RelayFailed) -> list[CallAction] | None:
         """The relay could not; None where the call cannot go on without it."""
-        change = self._change
+        change = self.change
         if change is None or not event.purpose.startswith("modify"):
             return []
-        self._change = None
+        self.change = None
         return [do.RefuseModify(change.source, event.status)] if event.purpose == "modify" else None

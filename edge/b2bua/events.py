@@ -125,6 +125,14 @@ class ModifyRefused:
 
 
 @dataclass(frozen=True, slots=True)
+class Noted:
+    """Something changed in a leg that concerns nobody but who keeps it (the journal): an ACK, a session timer."""
+
+
+NOTED = Noted()
+
+
+@dataclass(frozen=True, slots=True)
 class InfoReceived:
     """INFO that may cross (DTMF)."""
 
@@ -200,6 +208,7 @@ CallEvent = (
     | ModifyOffered
     | ModifyAnswered
     | ModifyRefused
+    | Noted
     | InfoReceived
     | Referred
     | Relayed

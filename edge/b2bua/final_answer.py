@@ -13,15 +13,15 @@ from edge.sip.transaction.key import TransactionId
 class FinalAnswer:
     """Resends one 2xx at T1, 2*T1 ... T2 over any transport, and gives up after 64*T1."""
 
-    __slots__ = ("_delay", "_left", "_on_no_ack", "_port", "_response", "_t2", "_timer", "_tx", "cseq")
+    __slots__ = ("_delay", "_left", "_on_no_ack", "_port", "_t2", "_timer", "cseq", "response", "tx")
 
     def __init__(
         self, port: LegPort, tx: TransactionId, response: Response, timers: TimerConfig, on_no_ack: Callable[[], None]
     ) -> None:
         self.cseq = response.cseq.number
         self._port = port
-        self._tx = tx
-        self._response = response
+        self.tx = tx
+        self.response = response
         self._t2 = timers.t2
         self._delay = timers.t1
         self._left = 64 * timers.t1
@@ -38,6 +38,6 @@ class FinalAnswer:
         if self._left <= 0:
             self._on_no_ack()
             return
-        self._port.respond(self._tx, self._response)
+        self._port.respond(self.tx, self.response)
         self._delay = min(2 * self._delay, self._t2, self._left)
         self._timer = self._port.later(self._delay, self._fired)

@@ -56,6 +56,7 @@ class Leg:
         "_referred",
         "_referring",
         "_remote_sdp",
+        "_session",
         "_session_timer",
         "_timers",
         "_unacknowledged",
@@ -101,6 +102,7 @@ class Leg:
         self._outgoing: Request | None = None
         self._acks: dict[int, bytes | None] = {}
         self._unacknowledged: int | None = None
+        self._session: SessionTimer | None = None
         self._session_timer: Timer | None = None
         self._customer = customer
         self._referring: tuple[TransactionId, Request] | None = None
@@ -144,6 +146,7 @@ class Leg:
             return
         answer.acknowledged()
         self._answer = None
+        self._emit(self.id, ev.NOTED)
         if self._answer_offers:
             self._answer_offers = False
             sdp = sdp_of(request)
@@ -243,6 +246,7 @@ class Leg:
         else:
             self.port.respond(tx, response)
         self._run_session_timer(timer)
+        self._emit(self.id, ev.NOTED)
 
     def refuse_modification(self, status: int) -> None:
         """Final failure to the peer's re-INVITE or UPDATE."""
@@ -275,7 +279,7 @@ class Leg:
         request = dialog.request(method)
         self._dress(request, sdp)
         self._outgoing = request
-        self.port.request(request, self.flow, _Modification(self, request, refresh=refresh))
+        self.port.request(request, self.flow, Modification(self, request, refresh=refresh))
 
     def info(self, content_type: str, body: bytes) -> None:
         """INFO to the peer."""
@@ -401,6 +405,7 @@ class Leg:
         if self._session_timer is not None:
             self._session_timer.cancel()
             self._session_timer = None
+        self._session = agreed
         if agreed is None or self.gone:
             return
         if agreed.refresh_by_us:
@@ -448,15 +453,15 @@ class _Quiet:
             self._then()
 
 
-class _Modification:
+class Modification:
     """Follows a re-INVITE or UPDATE of ours."""
 
-    __slots__ = ("_acked", "_leg", "_refresh", "_request", "_retried")
+    __slots__ = ("_acked", "_leg", "_request", "_retried", "refresh")
 
     def __init__(self, leg: Leg, request: Request, *, refresh: bool) -> None:
         self._leg = leg
         self._request = request
-        self._refresh = refresh
+        self.refresh = refresh
         self._retried = False
         self._acked = False
 
@@ -498,9 +503,10 @@ class _Modification:
             leg._local_sdp = self._request.body
         if sdp is not None:
             leg._remote_sdp = sdp
-        if self._request.method == "INVITE" and (offered or self._refresh):
+        if self._request.method == "INVITE" and (offered or self.refresh):
             leg.send_ack(self._request.cseq.number, None)
-        if self._refresh:
+        if self.refresh:
+            leg._emit(leg.id, ev.NOTED)
             return
         if not offered:
             leg._unacknowledged = self._request.cseq.number
@@ -512,11 +518,11 @@ class _Modification:
         if leg.gone:
             return
         if status in (408, 481):
-            if not self._refresh:
+            if not self.refresh:
                 leg._emit(leg.id, ev.ModifyRefused(leg.id, status))
             leg.release(102)
             leg._emit(leg.id, ev.Released(leg.id, 102, f"the dialog is dead at the peer ({status})"))
-        elif self._refresh:
+        elif self.refresh:
             leg._session_timer = leg.port.later(2.1 if status == 491 else 30.0, leg._refresh_session)
         else:
             leg._emit(leg.id, ev.ModifyRefused(leg.id, status))

@@ -97,6 +97,7 @@ class CallRunner:
         "conversation",
         "id",
         "legs",
+        "lost_at",
         "media",
         "plan",
         "started_at",
@@ -127,6 +128,8 @@ class CallRunner:
         self.taken: dict[LegId, Source] = {}
         """Who took over a leg from whom the call was routed from or to."""
         self.started_at: datetime = engine.clock.utcnow()
+        self.lost_at: datetime | None = None
+        """When a call ended that a restart of the edge cut off; None: it ends when it ends."""
         self._engine = engine
         self._call = Call(
             a.offer,
@@ -308,6 +311,7 @@ class CallRunner:
             self._collapse()
         finally:
             self._draining_mailbox = False
+        self._engine.calls.on_change(self)
         if self._finish is not None:
             self._let_go()
 
@@ -669,7 +673,7 @@ class CallRunner:
             started_at=self.started_at,
             ringing_at=engine.wall(call.ringing_at),
             answered_at=engine.wall(call.answered_at),
-            ended_at=engine.clock.utcnow(),
+            ended_at=self.lost_at or engine.clock.utcnow(),
             direction=plan.direction.value,
             source_kind=source.kind.value,
             source_name=source.name,

@@ -113,6 +113,11 @@ class Takeover:
         if status != 491 or not self._patience.again(self._offer):
             self._fail(status)
 
+    @property
+    def standing(self) -> dict[LegId, Leg]:
+        """The old leg, which stays where the takeover comes to nothing (it does not outlive a restart)."""
+        return {self._old.id: self._old}
+
     def home_ended(self, q850: int | None) -> None:
         """The call is over."""
         self._new.takeover = None

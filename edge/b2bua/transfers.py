@@ -92,6 +92,11 @@ class Transferring:
         self._run(self._transfer.start())
         self._drain()
 
+    @property
+    def standing(self) -> dict[LegId, Leg]:
+        """The transferor's leg, where the call would be if there were no transfer (it does not outlive a restart)."""
+        return {} if self._leg.gone else {self._leg.id: self._leg}
+
     def home_ended(self, q850: int | None) -> None:
         """The home call is over."""
         self._post(t.HomeEnded(q850))
@@ -351,8 +356,8 @@ class Transferring:
         for call in self._engine.calls.live():
             if call.conversation == away.conversation:
                 call.conversation = home.conversation
-        self._near.join(self._far)
-        self._far.join(self._near)
+        self._near.join(self._far, away.id)
+        self._far.join(self._near, home.id)
         self._engine.tap.join(home.id, away.id)
         if self._consult is not None:
             away.plan.trace.add("T1", f"joined with call {home.id} by {self._attempt.by}")

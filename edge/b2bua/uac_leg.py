@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Self
 
 from edge.b2bua import events as ev
 from edge.b2bua.early import EarlyDialogs
@@ -56,6 +57,22 @@ class UacLeg(Leg):
         self._early: EarlyDialogs | None = None
         self._final = False
         self._cancelled = False
+
+    @classmethod
+    def revived(
+        cls,
+        leg_id: LegId,
+        port: LegPort,
+        flow: Flow,
+        emit: Callable[[LegId, CallEvent], None],
+        timers: TimerConfig,
+        authorize: Authorize | None,
+        *,
+        customer: bool,
+        request: Request,
+    ) -> Self:
+        """A leg of an earlier process, which `edge.b2bua.saved_leg` puts the rest into."""
+        return cls(leg_id, port, flow, emit, timers, request, "", authorize, customer=customer)
 
     def call(self, sdp: bytes | None, session_expires: int | None) -> None:
         """Send the INVITE; `sdp` None asks the peer for an offer; `session_expires` in seconds (RFC 4028)."""

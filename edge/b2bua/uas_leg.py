@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Self
 
 from edge.b2bua import events as ev
 from edge.b2bua.events import CallEvent, LegId
@@ -74,6 +75,32 @@ class UasLeg(Leg):
         else:
             return None
         return ReliableProgress(self.port, tx, request, self._timers, self._no_prack, wanted_for_all=required)
+
+    @classmethod
+    def revived(
+        cls,
+        leg_id: LegId,
+        port: LegPort,
+        flow: Flow,
+        emit: Callable[[LegId, CallEvent], None],
+        timers: TimerConfig,
+        authorize: Authorize | None,
+        *,
+        customer: bool,
+        request: Request,
+    ) -> Self:
+        """A leg of an earlier process, which `edge.b2bua.saved_leg` puts the rest into."""
+        leg = cls.__new__(cls)
+        Leg.__init__(leg, leg_id, port, flow, emit, timers, authorize, customer=customer)
+        leg.request, leg.offer, leg._tx = request, sdp_of(request), None
+        leg.on_new_tag = _nobody
+        leg._reliable = leg._answered_early = leg._held = None
+        return leg
+
+    @property
+    def waits_on(self) -> TransactionId | None:
+        """The INVITE that has no final answer yet."""
+        return self._tx
 
     def progress(self, status: int, sdp: bytes | None) -> None:
         """180 or 183."""

@@ -65,6 +65,8 @@ class RecordWriter:
         self._store = store
         self._counters = counters
         self._interval = interval
+        self.on_call: Callable[[str, bytes], None] = lambda call_id, line: None
+        """Hears of every record of a call, as it is stored."""
         self._pending: list[bytes] = []
         self.taken = 0
         """Records that `put` was given."""
@@ -103,9 +105,23 @@ class RecordWriter:
         if len(self._pending) >= MAX_PENDING:
             self._lost(_table(record), 1)
             return
-        self._pending.append(mark + to_json(record))
+        line = to_json(record)
+        self._pending.append(mark + line)
+        if mark is _CALL:
+            self.on_call(record.id, line)
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._interval, self._due.set)
+
+    @property
+    def unsynced(self) -> bool:
+        """Whether there are records that a crash would cost."""
+        return bool(self._pending or self._on_the_way)
+
+    def put_again(self, line: bytes) -> None:
+        """Take the record of a call (`to_json`) that an earlier process wrote, and may have stored."""
+        self.taken += 1
+        self._pending.append(_CALL + line)
+        self._due.set()
 
     async def run(self) -> None:
         """Work until `close`; when cancelled, what is pending is still written to the spool."""

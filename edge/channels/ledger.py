@@ -110,6 +110,10 @@ class Ledger:
         held = self._held.get(call_id)
         return 0 if held is None else held.get(row, 0)
 
+    def held(self, call_id: str) -> list[tuple[str, str, str, int]]:
+        """All that a call holds: level, key, direction, units."""
+        return [(*row, units) for row, units in self._held.get(call_id, {}).items()]
+
     def leases(self) -> Iterator[tuple[str, str, str, str, int]]:
         """All that is held: call, level, key, direction, units."""
         for call_id, held in self._held.items():

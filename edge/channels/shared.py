@@ -102,6 +102,15 @@ class SharedChannels:
                 ask.released = True
         self._note(call_id, self._ledger.release(call_id))
 
+    def held(self, call_id: str) -> list[tuple[str, str, str, int]]:
+        """What a call holds: level, key, direction, units."""
+        return self._ledger.held(call_id)
+
+    def restore(self, call_id: str, held: Iterable[tuple[str, str, str, int]]) -> None:
+        """Before `start`: a call of an earlier process of this edge goes on with what it held, whatever the limits."""
+        claims = tuple(ChannelClaim(level, key, direction, None, units) for level, key, direction, units in held)
+        self._ledger.take(call_id, claims, self._now())
+
     def used(self, level: str, key: str, direction: str) -> int:
         """Channels of one row in use by calls of this edge."""
         return self._ledger.used(level, key, direction)

@@ -16,5 +16,5 @@ def relay(config: Config = None) -> None:
     chosen = settings(config)
     if chosen.relay_socket is None:
         raise CommandError("set relay_socket first: without it the edge runs a relay of its own")
-    options = relay_options(chosen, str(chosen.relay_socket), parented=False)
+    options = relay_options(chosen, str(chosen.relay_socket))
     os.execv(sys.executable, [sys.executable, "-m", "media.relay.process", *options.command_line()])

@@ -129,6 +129,10 @@ class Admission:
         if leg is not None:
             leg.on_cancel(request)
 
+    def rings(self, tx: TransactionId, leg: UasLeg) -> None:
+        """An INVITE of an earlier process waits for its answer."""
+        self._ringing[tx] = leg
+
     def ended(self, tx: TransactionId) -> None:
         """The INVITE has its final answer: nothing can cancel it any more."""
         self._ringing.pop(tx, None)

@@ -28,9 +28,11 @@ from edge.sip.message import Request, Response
 from edge.sip.params import split_quoted
 from edge.sip.parse import parse_message
 from edge.sip.timers import TimerConfig
-from edge.sip.transaction.key import TransactionId, branch_of, server_key
+from edge.sip.transaction import saved
+from edge.sip.transaction.key import TransactionId, branch_of, client_key, server_key
 from edge.sip.transaction.layer import TransactionLayer
 from edge.sip.transaction.model import State
+from edge.sip.transaction.saved import SavedTransaction
 from edge.sip.validate import validate_request, validate_response
 
 _DEFAULT_PORT = {"udp": 5060, "tcp": 5060, "tls": 5061}
@@ -142,6 +144,21 @@ class Endpoint:
         if found is None:
             raise LocalProtocolError("the transaction is over")
         return self._layer.local_tag(found)
+
+    # across a restart
+
+    def save(self, tx: TransactionId) -> SavedTransaction | None:
+        """A transaction as a value (`edge.sip.transaction.saved`)."""
+        return saved.save(self._layer, tx)
+
+    def save_client(self, request: Request) -> tuple[TransactionId, SavedTransaction] | None:
+        """The same of the transaction that a request of ours is under way in, with its id."""
+        branch = branch_of(request.headers.get("via") or "")
+        return saved.save_client(self._layer, client_key(branch or "", request.method))
+
+    def restore(self, transaction: SavedTransaction, request: Request, now: float) -> TransactionId:
+        """Let a transaction of an earlier process go on."""
+        return saved.restore(self._layer, transaction, request, now)
 
     # to the shell
 

@@ -30,6 +30,7 @@ from edge.sip.events import (
 from edge.sip.flow import Address, Flow, Transport
 from edge.sip.message import Request, Response
 from edge.sip.transaction.key import TransactionId
+from edge.sip.transaction.saved import SavedTransaction
 from edge.transport.certificate import speaks_for
 from edge.transport.clock import Clock
 from edge.transport.entrance import Entrance
@@ -302,6 +303,24 @@ class Driver:
     def local_tag(self, tx: TransactionId) -> str:
         """See `Endpoint.local_tag`."""
         return self._endpoint.local_tag(tx)
+
+    # across a restart
+
+    def save(self, tx: TransactionId) -> SavedTransaction | None:
+        """See `Endpoint.save`."""
+        return self._endpoint.save(tx)
+
+    def save_client(self, request: Request) -> tuple[TransactionId, SavedTransaction] | None:
+        """See `Endpoint.save_client`."""
+        return self._endpoint.save_client(request)
+
+    def restore(self, transaction: SavedTransaction, request: Request) -> TransactionId:
+        """See `Endpoint.restore`; what it wants sent leaves at the next `wake`."""
+        return self._endpoint.restore(transaction, request, self._clock.now())
+
+    def wake(self) -> None:
+        """Send what waits, and mind the timers."""
+        self._called()
 
     # the pump
 

@@ -52,6 +52,19 @@ class Exchange:
         self._pending += 1
         return tx
 
+    def handler(self, tx: TransactionId) -> Handler | None:
+        """Who hears of a request."""
+        return self._handlers.get(tx)
+
+    def adopt(self, tx: TransactionId, handler: Handler, *, answered: bool = False) -> None:
+        """A request of an earlier process goes on; `answered`: its 2xx has come and may come again."""
+        self._handlers[tx] = handler
+        if answered:
+            self._answered.add(tx)
+            self._lingering.append((self._driver.now() + self._linger, tx))
+        else:
+            self._pending += 1
+
     def response(self, tx: TransactionId, response: Response) -> None:
         """A response came."""
         handler = self._handlers.get(tx)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from hashlib import blake2b
 
 from media.relay.port import Side
@@ -18,6 +19,15 @@ class Origins:
         self._id = session_id
         # Per dialog: the o= version and what followed it.
         self._written: dict[str, tuple[int, str]] = {}
+
+    def save(self) -> dict[str, int]:
+        """The versions, for another process. What followed them is not kept: the next description counts as changed,
+        which harms nobody."""
+        return {dialog: version for dialog, (version, _) in self._written.items()}
+
+    def restore(self, versions: Mapping[str, int]) -> None:
+        """Go on from what `save` gave."""
+        self._written.update({dialog: (version, "") for dialog, version in versions.items()})
 
     def write(self, rest: str, address: str, origin: Side, leg: str) -> bytes:
         """A description for the dialog that hears side `origin`: our o= line (with `address`) before `rest`."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from media.sdp.errors import UnusableSdp as UnusableSdp
 
@@ -74,6 +74,18 @@ class RelaySession(Protocol):
         one of them is taken. One that does not bridge passes profile, keys and codecs as they are. Raises UnusableSdp,
         RelayError.
         """
+        ...
+
+    def save(self) -> dict[str, object]:
+        """What another process needs to go on with this session, as JSON can hold it."""
+        ...
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Go on with a session of the same id that another process began: `saved` is what it had. No I/O."""
+        ...
+
+    async def check(self) -> bool:
+        """After `restore`: whether the relay still has media of this session. Raises RelayError."""
         ...
 
     async def delete(self) -> RelayStats:

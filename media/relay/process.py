@@ -19,9 +19,10 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import cast
 
 from media.relay.rtpproxy_commands import PULSE
@@ -73,7 +74,8 @@ class RelayOptions:
     """What a relay process is started with. Ports are UDP ports, inclusive; times in seconds.
 
     `timeout`: a medium of an answered call without packets from either side; `setup_timeout`: one that is not answered.
-    `parented`: end when standard input does, so that an embedded relay never outlives its parent.
+    `alone`: end after so long without a client of PATH.events (0: never), for a relay that belongs to an edge: it
+    outlives the edge's crash and waits for the next, but not for ever.
     """
 
     socket: str
@@ -82,7 +84,7 @@ class RelayOptions:
     timeout: int = 60
     setup_timeout: int = 900
     log_level: str = "warn"
-    parented: bool = False
+    alone: int = 0
 
     def check(self) -> None:
         """Raises BadOption."""
@@ -103,7 +105,12 @@ class RelayOptions:
             arguments += ["--bind", bind.argument()[1]]
         arguments += ["--timeout", str(self.timeout), "--setup-timeout", str(self.setup_timeout)]
         arguments += ["--log-level", self.log_level]
-        return [*arguments, "--parented"] if self.parented else arguments
+        return [*arguments, "--alone", str(self.alone)]
+
+    @property
+    def fingerprint(self) -> str:
+        """The same for relays that do the same."""
+        return blake2b(" ".join(self.command_line()).encode(), digest_size=8).hexdigest()
 
 
 def parse_arguments(arguments: Sequence[str]) -> RelayOptions:
@@ -115,7 +122,7 @@ def parse_arguments(arguments: Sequence[str]) -> RelayOptions:
     parser.add_argument("--timeout", type=int, default=60, help="seconds without packets (default %(default)s)")
     parser.add_argument("--setup-timeout", type=int, default=900, help="the same before the answer")
     parser.add_argument("--log-level", default="warn", choices=("dbug", "info", "warn", "err", "crit"))
-    parser.add_argument("--parented", action="store_true", help="end when standard input is closed")
+    parser.add_argument("--alone", type=int, default=0, help="end after so many seconds without a client (0: never)")
     got = parser.parse_args(arguments)
     low, dash, high = got.ports.partition("-")
     if not (dash and low.isdigit() and high.isdigit()):
@@ -127,7 +134,7 @@ def parse_arguments(arguments: Sequence[str]) -> RelayOptions:
         got.timeout,
         got.setup_timeout,
         got.log_level,
-        got.parented,
+        got.alone,
     )
     options.check()
     return options
@@ -238,17 +245,17 @@ async def serve(options: RelayOptions) -> None:
         local = int(any(ipaddress.ip_address(b.address).is_loopback for b in options.bind))
         greeting = (
             f"ready notify={engine.rtpp_nsock_spec} timeout={options.timeout} setup={options.setup_timeout} "
-            f"pid={os.getpid()} loopback={local} networks={networks}\n"
+            f"pid={os.getpid()} loopback={local} options={options.fingerprint} networks={networks}\n"
         ).encode()
         server = await loop.create_unix_server(lambda: _Events(greeting, clients), events_path)
         notices: socket.socket = engine.rtpp_nsock
         notices.setblocking(False)
         loop.add_reader(notices, _pass_on, notices, clients)
-        if options.parented:
-            loop.add_reader(sys.stdin.fileno(), _read_parent, stop)
+        lonely = asyncio.create_task(_end_alone(options.alone, clients, stop))
         pulse = _Pulse(engine.rtpp_sock, options.bind[0])
         _tell_ready()
         await stop.wait()
+        lonely.cancel()
         pulse.close()
         loop.remove_reader(notices)
         server.close()
@@ -272,10 +279,19 @@ def _pass_on(notices: socket.socket, clients: set[asyncio.WriteTransport]) -> No
                 client.write(lines)
 
 
-def _read_parent(stop: asyncio.Event) -> None:
-    if not os.read(sys.stdin.fileno(), 4096):
-        asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
-        stop.set()
+async def _end_alone(seconds: int, clients: Collection[asyncio.WriteTransport], stop: asyncio.Event) -> None:
+    if not seconds:
+        return
+    loop = asyncio.get_running_loop()
+    seen = loop.time()
+    while not stop.is_set():
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), min(1.0, seconds / 4))
+        if clients:
+            seen = loop.time()
+        elif loop.time() - seen > seconds:
+            sys.stderr.write(f"WARN: no edge for {seconds} s: the relay ends\n")
+            stop.set()
 
 
 def _try_address(bind: Bind) -> None:

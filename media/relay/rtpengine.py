@@ -137,6 +137,10 @@ class RtpEngineRelay:
             instance.up = False
             instance.client.close()
 
+    def instance(self, name: str) -> Instance | None:
+        """An instance by its name."""
+        return next((i for i in self._instances if i.name == name), None)
+
     @property
     def bridges(self) -> bool:
         """SRTP to RTP, and transcoding."""

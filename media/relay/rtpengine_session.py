@@ -7,8 +7,8 @@ came last, as with the relay of our own.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 from media.relay import ng_messages as ng
 from media.relay.ng_client import Unanswered
@@ -69,6 +69,38 @@ class RtpEngineSession:
         # The command under way: one that ends the session must come after it.
         self._last: asyncio.Future[dict[bytes, Value]] | None = None
         self._deletion: asyncio.Task[RelayStats] | None = None
+
+    def save(self) -> dict[str, object]:
+        """See `RelaySession.save`."""
+        return {
+            "instance": self._instance.name if self._instance is not None else None,
+            "heard": sorted(self._heard),
+            "family": self._family,
+            "versions": self._origins.save(),
+            "passive": self.passive,
+            "holds": self._instance is not None,
+        }
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """See `RelaySession.restore`."""
+        self._heard.update(saved.get("heard", ()))
+        self._family.update(saved.get("family", {}))
+        self._origins.restore(saved.get("versions", {}))
+        self.passive = saved.get("passive", False)
+        if (name := saved.get("instance")) is not None:
+            instance = self._relay.instance(name)
+            if instance is None:
+                self._gone = f"rtpengine {name}, which has the media of this call, is not in the settings any more"
+                return
+            self._instance = instance
+            self._relay.hold(self, instance)
+
+    async def check(self) -> bool:
+        """See `RelaySession.check`."""
+        if self._instance is None or self._gone:
+            return not self._gone
+        reply = await self._instance.client.ask("query", call_id=self._relay.prefix + self.id)
+        return ng.text(reply, b"result") == "ok"
 
     async def forward(
         self,

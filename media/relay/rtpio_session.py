@@ -11,8 +11,8 @@ last is the one A hears; for ten seconds after each SDP the engine follows the s
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from media.relay import rtpproxy_commands as commands
 from media.relay.origins import Origins
@@ -73,6 +73,48 @@ class RtpIoSession:
         self._holds = False
         self._gone = ""
         self._deletion: asyncio.Future[list[str]] | None = None
+
+    def save(self) -> dict[str, object]:
+        """See `RelaySession.save`."""
+        media = {n: [m.timeout, "".join(sorted(m.known)), "".join(sorted(m.held))] for n, m in self._media.items()}
+        return {
+            "media": media,
+            "supervised": self._supervised,
+            "versions": self._origins.save(),
+            "shown": self._shown,
+            "ipv6": self._ipv6,
+            "answered": self._answered,
+            "holds": self._holds,
+            "passive": self.passive,
+        }
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Take over what `save` of another process gave; it may be of any version, so what is missing is guessed."""
+        for number, (timeout, known, held) in saved.get("media", {}).items():
+            medium = self._media[int(number)] = _Medium(timeout)
+            medium.known.update(known)
+            medium.held.update(held)
+        self._supervised.update(saved.get("supervised", {}))
+        self._origins.restore(saved.get("versions", {}))
+        self._shown.update(saved.get("shown", {}))
+        self._ipv6.update(saved.get("ipv6", {}))
+        self._answered = saved.get("answered", False)
+        self.passive = saved.get("passive", False)
+        if saved.get("holds", False) and self._media:
+            self._holds = True
+            self._relay.hold(self)
+
+    async def check(self) -> bool:
+        """See `RelaySession.check`."""
+        if not self._holds or self._gone:
+            return not self._gone
+        numbers = list(self._media)
+        asked = "".join(commands.query(self.id, number, "a") for number in numbers)
+        replies = await self._relay.ask(asked.encode("ascii"), len(numbers))
+        for number, reply in zip(numbers, replies, strict=True):
+            if commands.is_unknown(reply):
+                self._media.pop(number, None)
+        return bool(self._media)
 
     async def forward(
         self,

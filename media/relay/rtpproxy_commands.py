@@ -124,6 +124,11 @@ def read_address(reply: str) -> RelayAddress | None:
     return RelayAddress(parts[1], port)
 
 
+def is_unknown(reply: str) -> bool:
+    """True where the reply to a query says that there is no such medium."""
+    return reply == _UNKNOWN_SESSION
+
+
 def read_counters(reply: str) -> Counters | None:
     """The reply to a query; None where the medium is unknown. Raises RelayError."""
     if reply == _UNKNOWN_SESSION:

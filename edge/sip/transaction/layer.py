@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from edge.sip.build import ack_for_failure, cancel_for, response_to
 from edge.sip.events import (
@@ -272,6 +272,32 @@ class TransactionLayer:
             others.discard(tx)
             if not others:
                 del self._by_connection[tx.flow.connection]
+
+    # of an earlier process (saved.py)
+
+    def find_client(self, key: str) -> Transaction | None:
+        """The client transaction of a key."""
+        return self._clients.get(key)
+
+    def adopt(
+        self, key: str, table: Table, state: State, request: Request, flow: Flow, source: Flow | None
+    ) -> Transaction:
+        """A transaction that is in `state` already."""
+        tx = self._new(key, table, state, request, flow, source)
+        (self._clients if source is None else self._servers)[key] = tx
+        if source is None and flow.connection:
+            self._by_connection.setdefault(flow.connection, set()).add(tx)
+        return tx
+
+    def merges(self, tx: Transaction, merge: str) -> None:
+        """Copies of the request of `tx` have this key in common."""
+        self._merges[merge] = tx
+        tx.merge = merge
+
+    def run(self, tx: Transaction, actions: Iterable[Action], now: float) -> None:
+        """Run actions outside of a step."""
+        for action in actions:
+            self._run[action](tx, None, now)
 
     # actions
 

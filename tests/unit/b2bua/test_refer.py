@@ -28,10 +28,14 @@ class Customer:
         self.events: list[CallEvent] = []
         invite = request(INVITE.format(extra="X: y"), SDP_A)
         self.leg = UasLeg(
-            "a", self.port, FLOW, lambda _, e: self.events.append(e), TimerConfig(), invite, TX, customer=customer
+            "a", self.port, FLOW, lambda _, e: self.heard(e), TimerConfig(), invite, TX, customer=customer
         )
         self.leg.accept(SDP_B)
         self.leg.on_ack(request(IN_DIALOG.format(method="ACK", cseq=10)))
+
+    def heard(self, event: CallEvent) -> None:
+        if event is not ev.NOTED:
+            self.events.append(event)
 
     def refer(self, *headers: str, cseq: int = 11) -> None:
         text = IN_DIALOG.format(method="REFER", cseq=cseq) + "\n".join(headers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -237,35 +238,82 @@ async def test_sigterm_with_calls_up(start_relay: StartRelay, peer: MakePeer) ->
     await relay.stop()
 
 
-async def test_a_child_does_not_outlive_its_parent(tmp_path: Path) -> None:
-    """The signalling process is killed: no relay of its own is left behind, nor a socket."""
+async def crashed_parent(options: RelayOptions) -> int:
+    """The process id of a relay whose parent was killed."""
     program = (
         "import asyncio, sys\n"
         "from media.relay.child import RelayChild\n"
         "from media.relay.process import Bind, RelayOptions\n"
         "async def main():\n"
-        "    child = RelayChild(RelayOptions(sys.argv[1], (Bind('127.0.0.1'),), (23950, 23999)))\n"
+        "    bind, alone = (Bind('127.0.0.1'),), int(sys.argv[2])\n"
+        "    child = RelayChild(RelayOptions(sys.argv[1], bind, (23950, 23999), alone=alone))\n"
         "    await child.start()\n"
         "    print(child.pid, flush=True)\n"
         "    await asyncio.Event().wait()\n"
         "asyncio.run(main())\n"
     )
     parent = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", program, str(tmp_path / "s"), stdout=asyncio.subprocess.PIPE
+        sys.executable, "-c", program, options.socket, str(options.alone), stdout=asyncio.subprocess.PIPE
     )
     assert parent.stdout is not None
     words: list[bytes] = []
     while not words or not words[0].isdigit():
         words = (await asyncio.wait_for(parent.stdout.readline(), DEADLINE)).split()
-    pid = int(words[0])
     parent.kill()
     await parent.communicate()
+    return int(words[0])
+
+
+async def test_a_relay_outlives_its_parent_and_is_taken_over(tmp_path: Path, peer: MakePeer) -> None:
+    """The signalling process is killed: its relay goes on, with its calls; the next one adopts it, a clean stop ends
+    it."""
+    options = RelayOptions(str(tmp_path / "s"), (Bind("127.0.0.1"),), (23950, 23999), alone=600)
+    pid = await crashed_parent(options)
+    first = RtpIoRelay(options.socket)
+    await first.start()
+    a, b = peer(), peer()
+    session = first.session("kept", nobody)
+    to_b, to_a = await connect(session, a, b)
+    saved = json.loads(json.dumps(session.save()))
+    await first.stop()
+    child = RelayChild(options)
+    relay = RtpIoRelay(child=child)
+    await relay.start()
+    assert (child.pid, child.starts, child.adopted) == (pid, 0, True)
+    await talk(a, b, to_b, to_a)
+    again = relay.session("kept", nobody)
+    again.restore(saved)
+    assert relay.sessions == 1 and await again.check()
+    unknown = relay.session("unknown", nobody)
+    unknown.restore(saved)
+    assert not await unknown.check()
+    await unknown.delete()
+    moved = Told.read(await again.forward(a.sdp(), "a", "b1"))
+    assert moved.ports == to_b.ports
+    assert (await again.delete()).from_a == 1
+    await relay.stop()
+    assert not alive(pid)
+    assert os.listdir(tmp_path) == []
+
+
+async def test_a_relay_of_other_options_is_not_taken_over(tmp_path: Path) -> None:
+    """Ports or addresses were changed in the settings: the relay that was left behind is ended for a new one."""
+    pid = await crashed_parent(RelayOptions(str(tmp_path / "s"), (Bind("127.0.0.1"),), (23950, 23999), alone=600))
+    child = RelayChild(RelayOptions(str(tmp_path / "s"), (Bind("127.0.0.1"),), (23900, 23949), alone=600))
+    await child.start()
+    assert not alive(pid) and child.pid is not None and child.pid != pid
+    await child.stop()
+
+
+async def test_a_relay_that_nobody_comes_for_ends(tmp_path: Path) -> None:
+    """No edge for `alone` seconds: the relay ends, and leaves no socket."""
+    pid = await crashed_parent(RelayOptions(str(tmp_path / "s"), (Bind("127.0.0.1"),), (23950, 23999), alone=1))
     for _ in range(250):
         if not alive(pid):
             break
         await asyncio.sleep(0.02)
     assert not alive(pid)
-    assert os.listdir(tmp_path) == []
+    assert os.listdir(tmp_path) == ["s.log"]
 
 
 def alive(pid: int) -> bool:

@@ -1,0 +1,206 @@
+"""The journal of live calls: what another process needs to go on with them (docs/architecture.md, "A restart").
+
+Whatever happens to a call marks it, and 20 ms later all marked calls are written in one go. Calls whose record was
+written leave it here too until it is safe in the spool, so that neither a call nor its record is ever nowhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from edge.b2bua import saved_runner
+from edge.b2bua.calls import Calls
+from edge.b2bua.runner import CallRunner
+from edge.b2bua.saved_leg import Wires
+from edge.b2bua.saved_runner import Held
+from edge.journal.file import Frame, JournalFile
+from edge.journal.values import encode
+from edge.observability.logging import get_logger
+from edge.transport.clock import Clock
+
+log = get_logger("journal")
+
+BEHIND = 0.02
+"""Seconds that the journal is behind the calls at most."""
+HEARTBEAT = 1.0
+ROUTE, STATE, RECORD, ALIVE = b"P", b"S", b"R", b"H"
+_SMALLEST = 16 * 1024 * 1024
+"""Bytes that a segment has room for beyond twice what its calls needed when it began."""
+_AT_ONCE = 40
+"""Calls of an old segment that are written anew with each flush."""
+_RETRY = 1.0
+
+
+class _Written:
+    """What is in the journal of one call."""
+
+    __slots__ = ("plan", "segment", "steps")
+
+    def __init__(self) -> None:
+        self.segment = 0
+        self.plan: object = None
+        self.steps = 0
+
+
+class Journal:
+    """Keeps the calls of `calls`; `attach` it once they are restored. All in the event loop."""
+
+    def __init__(self, file: JournalFile, calls: Calls, wires: Wires, held: Held, clock: Clock, boot: str) -> None:
+        """`boot` names the run of the machine: the monotonic clock goes on across processes, not across boots."""
+        self._file = file
+        self._calls = calls
+        self._wires = wires
+        self._held = held
+        self._clock = clock
+        self._boot = boot
+        self._written: dict[str, _Written] = {}
+        self._marked: dict[str, CallRunner] = {}
+        self._frames: list[Frame] = []
+        self._kept: dict[str, bytes] = {}
+        self._old: deque[str] = deque()
+        self._rotating = False
+        self._room = _SMALLEST
+        self._timer: asyncio.TimerHandle | None = None
+        self._heart: asyncio.TimerHandle | None = None
+        self._broken = False
+        self.unsynced: Callable[[], bool] = lambda: False
+        """Whether records wait that are not in the spool yet."""
+
+    def attach(self) -> None:
+        """Begin: calls that are up are written anew, a few at a time, and then what earlier processes wrote goes."""
+        self._calls.on_change = self.mark
+        for call in self._calls.live():
+            self._written[call.id] = _Written()
+        self._begin_segment()
+        self.flush()
+        self._beat()
+
+    def mark(self, call: CallRunner) -> None:
+        """Something happened to a call."""
+        self._marked[call.id] = call
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(BEHIND, self.flush)
+
+    def recorded(self, call_id: str, line: bytes) -> None:
+        """The record of a call is written; it is kept here until the spool has it."""
+        self._marked.pop(call_id, None)
+        if self._written.pop(call_id, None) is not None:
+            self._kept[call_id] = line
+            self._frames.append(Frame(RECORD, call_id.encode(), line))
+            if self._timer is None:
+                self._timer = asyncio.get_running_loop().call_later(BEHIND, self.flush)
+
+    def flush(self) -> None:
+        """Write what was marked."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        marked, self._marked = self._marked, {}
+        self._note(marked.values())
+        for _ in range(min(_AT_ONCE, len(self._old))):
+            call_id = self._old.popleft()
+            call, written = self._calls.get(call_id), self._written.get(call_id)
+            if call is not None and written is not None and written.segment < self._file.segment:
+                written.plan = None
+                self._note((call,))
+        frames, self._frames = self._frames, []
+        try:
+            self._file.append(frames)
+        except OSError as error:
+            return self._failed(error)
+        if self._rotating:
+            self._end_rotation()
+        elif self._file.size > self._room:
+            self._begin_segment()
+        if (self._old or self._rotating) and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(BEHIND, self.flush)
+
+    def close(self) -> None:
+        """End; without a live call and with all records in the spool nothing is left behind."""
+        self._calls.on_change = _ignore
+        self.flush()
+        for timer in (self._timer, self._heart):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._heart = None
+        if not self._written and not self.unsynced():
+            self._file.drop_before(self._file.segment + 1)
+        self._file.close()
+
+    def _note(self, calls: Iterable[CallRunner]) -> None:
+        now = self._clock.now()
+        closing = self._calls.books.closing
+        for call in calls:
+            call_id = call.id
+            if call_id not in closing and self._calls.get(call_id) is not call:
+                continue  # its record is written: what its legs still do concerns nobody
+            written = self._written.get(call_id)
+            if written is None:
+                written = self._written[call_id] = _Written()
+            key = call_id.encode()
+            plan = call.plan
+            if written.plan is not plan or written.steps != len(plan.trace.steps):
+                self._frames.append(Frame(ROUTE, key, encode(saved_runner.route(call)).encode("ascii")))
+                written.plan, written.steps = plan, len(plan.trace.steps)
+            saved = saved_runner.save(call, self._wires, self._held, now)
+            self._frames.append(Frame(STATE, key, encode(saved).encode("ascii")))
+            written.segment = self._file.segment
+
+    def _begin_segment(self) -> None:
+        """Calls are written anew a few at a time; the segments before are needed until all are."""
+        try:
+            self._file.begin_segment()
+        except OSError as error:
+            return self._failed(error)
+        self._rotating = True
+        self._frames.append(Frame(ALIVE, b"", self._alive()))
+        self._frames += [Frame(RECORD, call_id.encode(), line) for call_id, line in self._kept.items()]
+        self._old.extend(self._written)
+
+    def _end_rotation(self) -> None:
+        if self._old:
+            return
+        self._rotating = False
+        self._room = self._file.size * 2 + _SMALLEST
+        try:
+            self._file.drop_before(self._file.segment)
+        except OSError as error:
+            return self._failed(error)
+        if self._broken:
+            self._broken = False
+            log.info("journal.works", calls=len(self._written))
+
+    def _failed(self, error: OSError) -> None:
+        """Calls go on, but would not outlive this process. All is written anew once the disk takes it."""
+        if not self._broken:
+            log.error("journal.failed", error=str(error), calls=len(self._written))
+        self._broken = True
+        self._old.clear()
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_RETRY, self._again)
+
+    def _again(self) -> None:
+        self._timer = None
+        self._begin_segment()
+        if self._timer is None:
+            self.flush()
+
+    def _beat(self) -> None:
+        """Say that this process lives: what a crash leaves behind ended after the last of these."""
+        if not self.unsynced():
+            self._kept.clear()
+        if self._written:
+            self._frames.append(Frame(ALIVE, b"", self._alive()))
+            if self._timer is None:
+                self.flush()
+        self._heart = asyncio.get_running_loop().call_later(HEARTBEAT, self._beat)
+
+    def _alive(self) -> bytes:
+        now = [self._clock.now(), self._clock.utcnow().timestamp(), self._boot]
+        return encode(now).encode("ascii")
+
+
+def _ignore(call: CallRunner) -> None:
+    """Nothing is kept any more."""

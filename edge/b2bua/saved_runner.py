@@ -1,0 +1,253 @@
+"""A live call as a value and back: its reducer, legs, media, timers, and what its record will say."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from dialplan.model import CallAttempt, Reason, Refusal, RoutePlan, Source, SourceKind, Target, TargetKind
+from edge.b2bua import actions as do
+from edge.b2bua import saved_call, saved_leg
+from edge.b2bua.bridge import BridgeLeg
+from edge.b2bua.engine import Engine
+from edge.b2bua.events import CallEvent, LegId
+from edge.b2bua.leg import Leg
+from edge.b2bua.runner import CallRunner
+from edge.b2bua.saved_call import SavedCall
+from edge.b2bua.saved_leg import SavedLeg, SavedRequest, Wires
+from edge.b2bua.uas_leg import UasLeg
+from edge.cdr.record import Attempt
+from edge.sip.headers import Headers
+from edge.sip.message import Request
+
+
+@dataclass(slots=True)
+class SavedRoute:
+    """What was decided of a call: it changes seldom, and is written when it does."""
+
+    attempt: CallAttempt
+    plan: RoutePlan
+
+
+@dataclass(slots=True)
+class SavedBridge:
+    """One end of a bridge to another call (`edge.b2bua.bridge`)."""
+
+    id: LegId
+    request: SavedRequest
+    far_call: str | None = None
+    """None: the transfer was under way, and the call has nobody on this leg."""
+    gone: bool = False
+
+
+@dataclass(slots=True)
+class SavedRunner:
+    """A live call. Times are on the driver's clock, those of timers in seconds from when it was saved."""
+
+    at: float
+    started_at: datetime
+    call: SavedCall
+    legs: list[SavedLeg]
+    bridges: list[SavedBridge] = field(default_factory=list)
+    legs_made: int = 0
+    attempts: list[Attempt] = field(default_factory=list)
+    branch_attempt: dict[LegId, int] = field(default_factory=dict)
+    leg_target: dict[LegId, int] = field(default_factory=dict)
+    """Index of each leg's target in the plan."""
+    old_targets: dict[LegId, Target] = field(default_factory=dict)
+    """Targets of legs that an earlier plan had."""
+    winner_sip: str | None = None
+    timers: dict[str, float] = field(default_factory=dict)
+    media: dict[str, object] = field(default_factory=dict)
+    held: list[tuple[str, str, str, int]] = field(default_factory=list)
+    """Channels of the call: level, key, direction, units."""
+    target_claim: str | None = None
+    target_held: list[tuple[str, str, str, int]] = field(default_factory=list)
+    finish: do.Finish | None = None
+    reason: Reason | None = None
+    refusal: Refusal | None = None
+    conversation: str | None = None
+    """Where transfers joined calls: the same for all of them; None: the call's own id."""
+    taken: dict[LegId, Source] = field(default_factory=dict)
+    answered_here: bool = False
+    """A fax: its machine is gone with the process."""
+
+
+Held = Callable[[str], list[tuple[str, str, str, int]]]
+"""Channels that a holder holds."""
+
+
+def route(call: CallRunner) -> SavedRoute:
+    """What was decided of the call."""
+    return SavedRoute(call.attempt, call.plan)
+
+
+def save(call: CallRunner, wires: Wires, held: Held, now: float) -> SavedRunner:
+    """A value that shares what it can with the call: to be written before anything else happens."""
+    if call._finish is not None:
+        # what its record says of the caller's leg
+        legs = [saved_leg.save(call.a, wires)] if isinstance(call.a, UasLeg) else []
+    else:
+        standing: dict[LegId, Leg] = call.transfer.standing if call.transfer is not None else {}
+        legs = [
+            saved_leg.save(leg, wires)
+            for leg in (standing.get(leg_id, leg) for leg_id, leg in call.legs.items())
+            if isinstance(leg, Leg) and (leg is call.a or not leg.gone)
+        ]
+    saved = SavedRunner(
+        now,
+        call.started_at,
+        saved_call.save(call._call),
+        legs,
+        [],
+        call._legs_made,
+        call._attempts,
+        call._branch_attempt,
+        {},
+        {},
+        call._winner_sip,
+        {name: wires.left(timer) for name, timer in call._timers.items()},
+        call.media.save(),
+        held(call.id),
+        call._target_claim,
+    )
+    if call._target_claim is not None:
+        saved.target_held = held(call._target_claim)
+    there = {leg.id for leg in legs}
+    for leg_id, leg in call.legs.items():
+        if isinstance(leg, BridgeLeg) and leg_id not in there:
+            request = leg.request
+            kept = SavedRequest(request.method, request.uri, request.headers.raw())
+            saved.bridges.append(SavedBridge(leg_id, kept, leg.far_call, leg.gone))
+    targets = call.plan.targets
+    for leg_id, target in call._leg_target.items():
+        for index, known in enumerate(targets):
+            if known is target:
+                saved.leg_target[leg_id] = index
+                break
+        else:
+            saved.old_targets[leg_id] = target
+    saved.finish, saved.reason, saved.refusal = call._finish, call._reason, call._refusal
+    saved.conversation = call.conversation if call.conversation != call.id else None
+    saved.taken = call.taken
+    saved.answered_here = call._here is not None
+    return saved
+
+
+def restore(
+    call_id: str, saved: SavedRunner, decided: SavedRoute, engine: Engine, wires: Wires, away: float
+) -> CallRunner:
+    """The call that `save` was given `away` seconds ago; nothing is sent yet (`resume`)."""
+    a_saved = next((leg for leg in saved.legs if leg.id == "a"), None)
+    bridge = next((end for end in saved.bridges if end.id == "a"), None)
+    call = CallRunner.__new__(CallRunner)
+    made: dict[LegId, Leg | BridgeLeg] = {}
+    stand_in = BridgeLeg("a", _nobody, Settled(), bridge.request.made() if bridge is not None else _gone(call_id))
+    if a_saved is None and bridge is None:
+        stand_in.gone = True
+    # the rest of what a call is made of, before its legs can speak to it
+    CallRunner.__init__(call, call_id, engine, stand_in, decided.attempt, decided.plan)
+    call.plan = decided.plan
+    call._call = saved_call.restore(saved.call, engine.call_timers)
+    call.started_at = saved.started_at
+    call.media.restore(saved.media)
+    call._legs_made = saved.legs_made
+    call._attempts = saved.attempts
+    call._branch_attempt = saved.branch_attempt
+    call._leg_target = {
+        leg_id: decided.plan.targets[index]
+        for leg_id, index in saved.leg_target.items()
+        if index < len(decided.plan.targets)
+    }
+    call._leg_target.update(saved.old_targets)
+    call._winner_sip = saved.winner_sip
+    call._target_claim = saved.target_claim
+    call._finish, call._reason, call._refusal = saved.finish, saved.reason, saved.refusal
+    call.conversation = saved.conversation or call_id
+    call.taken = saved.taken
+    for leg_saved in saved.legs:
+        party = _carrier_on(call, leg_saved.id)
+        authorize = engine.carriers.authorize(party) if party is not None else None
+        leg = saved_leg.restore(leg_saved, engine.port, wires, call.post, engine.timers, authorize, away)
+        made[leg.id] = leg
+        engine.calls.add_leg(leg)
+        engine.tap.link(call_id, leg.call_id)
+    for end in saved.bridges:
+        made[end.id] = BridgeLeg(end.id, call.post, Settled(), end.request.made())
+        made[end.id].gone = end.gone
+    made.setdefault("a", stand_in)
+    a = made["a"]
+    assert isinstance(a, UasLeg | BridgeLeg)
+    call.a, call.legs = a, made
+    if saved.finish is not None:
+        return call
+    loop = asyncio.get_running_loop()
+    for name, left in saved.timers.items():
+        call._timers[name] = loop.call_later(max(0.0, left - away), call._timer_fired, name)
+    return call
+
+
+def lost(call: CallRunner, last: datetime, why: str) -> None:
+    """A call that cannot go on: it ended when the edge was last seen alive, which its record says."""
+    call.lost_at = last
+    call.end(41, why)
+
+
+def resume(call: CallRunner, saved: SavedRunner, last: datetime) -> None:
+    """Let a restored call go on: what was under way inside the edge is asked for again."""
+    if saved.finish is not None:
+        # it was over: only its media and its record are left to do
+        call._engine.calls.finished(call, call._engine.driver.now())
+        call._task(call._close())
+        return
+    if saved.answered_here:
+        lost(call, last, "the edge was restarted during a fax")
+        return
+    if any(end.far_call is None for end in saved.bridges) or all(leg.gone for leg in call.legs.values()):
+        lost(call, last, "the edge was restarted during a transfer")
+        return
+    call._run(saved_call.resume(call._call))
+    call._drain()
+
+
+def join(calls: Callable[[str], CallRunner | None], call: CallRunner, saved: SavedRunner) -> None:
+    """Join the ends of bridges again, once all calls are there."""
+    for end in saved.bridges:
+        if end.far_call is None:
+            continue
+        far = calls(end.far_call)
+        near = call.legs.get(end.id)
+        other = next((leg for leg in far.legs.values() if isinstance(leg, BridgeLeg)), None) if far else None
+        if isinstance(near, BridgeLeg) and other is not None and far is not None:
+            near.join(other, far.id)
+
+
+class Settled:
+    """Nobody settles anything between calls whose transfer is over (`edge.b2bua.bridge.Settling`)."""
+
+    def accepted(self, end: BridgeLeg, sdp: bytes | None) -> None: ...
+
+    def refused(self, end: BridgeLeg, status: int) -> None: ...
+
+    def progressed(self, end: BridgeLeg) -> None: ...
+
+    def released(self, end: BridgeLeg, status: int, q850: int | None) -> None: ...
+
+
+def _carrier_on(call: CallRunner, leg_id: LegId) -> str | None:
+    """The carrier on a leg, whose challenges are answered."""
+    if leg_id == "a":
+        source = call.attempt.source
+        return source.name if source.kind is SourceKind.CARRIER else None
+    target = call._leg_target.get(leg_id)
+    return target.name if target is not None and target.kind is TargetKind.CARRIER else None
+
+
+def _gone(call_id: str) -> Request:
+    return Request("INVITE", "sip:unknown.invalid", Headers([("Call-ID", call_id)]))
+
+
+def _nobody(leg: LegId, event: CallEvent) -> None:
+    """Hears nothing."""

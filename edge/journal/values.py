@@ -1,0 +1,125 @@
+"""Values of dataclasses, named tuples and enums as JSON and back, by their type hints. Pure.
+
+Fields are written by name and left out where they have their default, so that a later version may add fields (with a
+default) and still read what an earlier one wrote; what it does not know any more it passes over.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import MISSING, fields, is_dataclass
+from datetime import datetime
+from enum import Enum
+from functools import lru_cache
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+T = TypeVar("T")
+Decode = Callable[[Any], Any]
+
+
+def _default(value: object) -> object:
+    if isinstance(value, bytes):
+        return value.decode("latin-1")
+    if is_dataclass(value) and not isinstance(value, type):
+        out: dict[str, object] = {}
+        for name, default in _fields(type(value)):
+            content = getattr(value, name)
+            if content is not default and content != default:
+                out[name] = content
+        return out
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, frozenset | set):
+        return sorted(value)
+    raise TypeError(f"{type(value).__name__} cannot be written")
+
+
+@lru_cache(maxsize=256)
+def _fields(kind: type) -> tuple[tuple[str, object], ...]:
+    """The fields of a dataclass with what they are where nothing is written (MISSING: always written)."""
+    found: list[tuple[str, object]] = []
+    for field in fields(kind):
+        made = field.default_factory
+        found.append((field.name, field.default if made is MISSING else made()))
+    return tuple(found)
+
+
+encode = json.JSONEncoder(separators=(",", ":"), check_circular=False, default=_default).encode
+"""JSON text of a value, ASCII only (texts with surrogates stay what they are)."""
+
+
+def decode(kind: type[T], value: object) -> T:
+    """A value of type `kind` from what `json.loads` gave. Raises ValueError, TypeError, KeyError."""
+    return cast(T, decoder(kind)(value))  # type: ignore[arg-type]
+
+
+@lru_cache(maxsize=512)
+def decoder(kind: Any) -> Decode:
+    """The function that makes a value of type `kind`."""
+    origin = get_origin(kind)
+    if origin in (Union, UnionType):
+        return _union(get_args(kind))
+    if origin is Literal or kind in (str, int, float, bool, object, Any):
+        return _same
+    if kind is bytes:
+        return lambda value: value.encode("latin-1")
+    if kind is datetime:
+        return datetime.fromisoformat
+    if origin in (tuple, list, frozenset, set):
+        return _sequence(origin, get_args(kind))
+    if origin is dict:
+        key, item = (decoder(a) for a in get_args(kind))
+        if get_args(kind)[0] is int:
+            key = int
+        return lambda value: {key(k): item(v) for k, v in value.items()}
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return kind
+    if isinstance(kind, type) and is_dataclass(kind):
+        return _dataclass(kind)
+    if isinstance(kind, type) and issubclass(kind, tuple):
+        hints = get_type_hints(kind)
+        parts = [decoder(hints[name]) for name in kind._fields]  # type: ignore[attr-defined]
+        return lambda value: kind(*[part(v) for part, v in zip(parts, value, strict=False)])
+    raise TypeError(f"values of {kind} cannot be read")
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _union(kinds: tuple[Any, ...]) -> Decode:
+    others = [kind for kind in kinds if kind is not NoneType]
+    if len(others) != 1:
+        raise TypeError(f"one of {kinds} cannot be told from another")
+    inner = decoder(others[0])
+    if inner is _same:
+        return _same
+    return lambda value: None if value is None else inner(value)
+
+
+def _sequence(origin: Any, arguments: tuple[Any, ...]) -> Decode:
+    if origin is tuple and not (len(arguments) == 2 and arguments[1] is ...):
+        parts = [decoder(a) for a in arguments]
+        return lambda value: tuple(part(v) for part, v in zip(parts, value, strict=True))
+    item = decoder(arguments[0])
+    if item is _same:
+        return cast(Decode, origin)
+    return lambda value: origin([item(v) for v in value])
+
+
+def _dataclass(kind: Any) -> Decode:
+    parts: dict[str, Decode] | None = None
+
+    def read(value: Any) -> Any:
+        nonlocal parts
+        if parts is None:
+            hints = get_type_hints(kind)
+            parts = {field.name: decoder(hints[field.name]) for field in fields(kind)}
+        known = parts
+        return kind(**{name: known[name](content) for name, content in value.items() if name in known})
+
+    return read
