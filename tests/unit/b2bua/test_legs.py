@@ -45,7 +45,15 @@ class A:
         self.port = FakePort()
         self.events: list[CallEvent] = []
         invite = request(INVITE.format(extra=extra), sdp)
-        self.leg = UasLeg("a", self.port, FLOW, lambda _, e: self.events.append(e), TimerConfig(), invite, TX)
+        self.leg = UasLeg(
+            "a",
+            self.port,
+            FLOW,
+            lambda _, e: self.events.append(e) if e is not ev.NOTED else None,
+            TimerConfig(),
+            invite,
+            TX,
+        )
 
     def up(self) -> None:
         self.leg.accept(SDP_B)
@@ -70,7 +78,14 @@ class B:
             Headers([("Max-Forwards", "69"), ("From", "<sip:+49301@edge.example>"), ("To", "<sip:bob@edge.example>")]),
         )
         self.leg = UacLeg(
-            "b1", self.port, FLOW, lambda _, e: self.events.append(e), TimerConfig(), invite, "edge", authorize
+            "b1",
+            self.port,
+            FLOW,
+            lambda _, e: self.events.append(e) if e is not ev.NOTED else None,
+            TimerConfig(),
+            invite,
+            "edge",
+            authorize,
         )
         self.leg.call(SDP_A, 1800)
 
