@@ -6,10 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from edge.b2bua.early import EarlyDialogs
 from edge.b2bua.events import CallEvent, LegId
 from edge.b2bua.final_answer import FinalAnswer
 from edge.b2bua.leg import Authorize, Leg, Modification
 from edge.b2bua.port import ClientHandler, LegPort
+from edge.b2bua.reliable_progress import ReliableProgress
 from edge.b2bua.uac_leg import UacLeg
 from edge.b2bua.uas_leg import PROVISIONAL_REPEAT, UasLeg
 from edge.sip.dialog.dialog import Dialog
@@ -88,14 +90,47 @@ class SavedDialog:
 
 
 @dataclass(slots=True)
+class SavedResponse:
+    """A response of ours."""
+
+    status: int
+    reason: str
+    headers: Raw
+    body: bytes = b""
+
+    def made(self) -> Response:
+        """The response."""
+        return Response(self.status, self.reason, Headers.of_raw(self.headers), self.body)
+
+
+@dataclass(slots=True)
 class SavedAnswer:
     """A 2xx of ours whose ACK has not come."""
 
     tx: SavedTransaction
-    status: int
-    reason: str
-    headers: Raw
-    body: bytes
+    response: SavedResponse
+
+
+@dataclass(slots=True)
+class SavedProgress:
+    """Reliable provisional responses of an INVITE that waits for its answer (RFC 3262 section 3)."""
+
+    last: int
+    acknowledged: frozenset[int] = frozenset()
+    on_the_way: SavedResponse | None = None
+    waiting: list[SavedResponse] = field(default_factory=list)
+    wanted_for_all: bool = False
+    answered_early: bytes | None = None
+    held: bool = False
+    held_sdp: bytes | None = None
+
+
+@dataclass(slots=True)
+class SavedEarly:
+    """An early dialog of an INVITE of ours, and its last RSeq (RFC 3262 section 4)."""
+
+    dialog: SavedDialog
+    number: int
 
 
 @dataclass(slots=True)
@@ -138,6 +173,29 @@ class SavedLeg:
     challenges: int = 0
     final: bool = False
     cancelled: bool = False
+    progress: SavedProgress | None = None
+    early: dict[str, SavedEarly] = field(default_factory=dict)
+
+
+def _response(response: Response) -> SavedResponse:
+    return SavedResponse(response.status, response.reason, response.headers.raw(), response.body)
+
+
+def _progress(leg: UasLeg) -> SavedProgress | None:
+    reliable = leg._reliable
+    if reliable is None or leg._tx is None:
+        return None
+    sent = reliable._responses
+    return SavedProgress(
+        sent._last,
+        frozenset(sent._acknowledged),
+        _response(sent.on_the_way) if sent.on_the_way is not None else None,
+        [_response(response) for response in sent._waiting],
+        reliable.wanted_for_all,
+        leg._answered_early,
+        leg._held is not None,
+        leg._held[0] if leg._held is not None else None,
+    )
 
 
 def _request(request: Request) -> SavedRequest:
@@ -183,7 +241,12 @@ def save(leg: Leg, wires: Wires) -> SavedLeg:
     saved.answer_offers = leg._answer_offers
     if isinstance(leg, UasLeg | UacLeg) and leg._tx is not None:
         saved.tx = wires.save(leg._tx)
+    if isinstance(leg, UasLeg):
+        saved.progress = _progress(leg)
     if isinstance(leg, UacLeg):
+        if leg._early is not None:
+            early, numbers = leg._early._dialogs, leg._early._numbers
+            saved.early = {tag: SavedEarly(_dialog(dialog), numbers[tag]) for tag, dialog in early.items()}
         saved.challenges = leg._challenges
         saved.final = leg._final
         saved.cancelled = leg._cancelled
@@ -192,8 +255,7 @@ def save(leg: Leg, wires: Wires) -> SavedLeg:
         saved.session_left = wires.left(leg._session_timer)
     answer = leg._answer
     if answer is not None and (tx := wires.save(answer.tx)) is not None:
-        response = answer.response
-        saved.answer = SavedAnswer(tx, response.status, response.reason, response.headers.raw(), response.body)
+        saved.answer = SavedAnswer(tx, _response(answer.response))
     if leg._incoming is not None and (tx := wires.save(leg._incoming[0])) is not None:
         saved.incoming = SavedExchange(tx, _request(leg._incoming[1]))
     if leg._outgoing is not None and (found := wires.save_client(leg._outgoing)) is not None:
@@ -229,10 +291,7 @@ def restore(
         )
     leg.contact, leg.local_tag, leg.call_id, leg.gone = saved.contact, saved.local_tag, saved.call_id, saved.gone
     if saved.dialog is not None:
-        leg.dialog = dialog = Dialog(**{name: getattr(saved.dialog, name) for name in Dialog.__slots__})
-        dialog.local_cseq += UNSEEN_REQUESTS
-        if dialog.remote_cseq is not None:
-            dialog.remote_cseq -= 1  # what it sent last may not have been answered, and comes again
+        leg.dialog = _revive(saved.dialog)
     leg._local_sdp, leg._remote_sdp = saved.local_sdp, saved.remote_sdp
     leg._peer_allows = saved.peer_allows
     leg._acks = saved.acks
@@ -245,10 +304,14 @@ def restore(
             wires.adopt(tx, leg, answered=saved.tx.state is State.ACCEPTED)
     if isinstance(leg, UacLeg):
         leg._challenges, leg._final, leg._cancelled = saved.challenges, saved.final, saved.cancelled
+        _restore_early(leg, saved.early)
     if leg.gone:
         return leg
-    if isinstance(leg, UasLeg) and saved.tx is not None and saved.tx.data:
-        _go_on_ringing(leg, saved.tx.data)
+    if isinstance(leg, UasLeg) and saved.tx is not None:
+        if saved.progress is not None:
+            _restore_progress(leg, saved.progress, request, port, timers)
+        if saved.tx.data:
+            _go_on_ringing(leg, saved.tx.data)
     if saved.session is not None:
         leg._session = saved.session
         if saved.session.refresh_by_us:
@@ -259,9 +322,40 @@ def restore(
     return leg
 
 
+def _revive(saved: SavedDialog) -> Dialog:
+    dialog = Dialog(**{name: getattr(saved, name) for name in Dialog.__slots__})
+    dialog.local_cseq += UNSEEN_REQUESTS
+    if dialog.remote_cseq is not None:
+        dialog.remote_cseq -= 1  # what it sent last may not have been answered, and comes again
+    return dialog
+
+
+def _restore_early(leg: UacLeg, saved: dict[str, SavedEarly]) -> None:
+    if saved:
+        leg._early = early = EarlyDialogs(leg)
+        early._dialogs = {tag: _revive(one.dialog) for tag, one in saved.items()}
+        early._numbers = {tag: one.number for tag, one in saved.items()}
+
+
+def _restore_progress(leg: UasLeg, saved: SavedProgress, request: Request, port: LegPort, timers: TimerConfig) -> None:
+    assert leg._tx is not None
+    leg._reliable = reliable = ReliableProgress(
+        port, leg._tx, request, timers, leg._no_prack, wanted_for_all=saved.wanted_for_all
+    )
+    sent = reliable._responses
+    sent._last = saved.last
+    sent._acknowledged = set(saved.acknowledged)
+    sent._waiting.extend(response.made() for response in saved.waiting)
+    leg._answered_early = saved.answered_early
+    leg._held = (saved.held_sdp,) if saved.held else None
+    if saved.on_the_way is not None:
+        sent.on_the_way = saved.on_the_way.made()
+        reliable._begin(sent.on_the_way)
+
+
 def _restore_exchanges(leg: Leg, saved: SavedLeg, port: LegPort, wires: Wires, timers: TimerConfig) -> None:
     if (answer := saved.answer) is not None:
-        response = Response(answer.status, answer.reason, Headers.of_raw(answer.headers), answer.body)
+        response = answer.response.made()
         tx = wires.restore(answer.tx, _NOTHING)
         leg._answer = FinalAnswer(port, tx, response, timers, leg._no_ack)
     if (incoming := saved.incoming) is not None:
@@ -276,7 +370,7 @@ def _restore_exchanges(leg: Leg, saved: SavedLeg, port: LegPort, wires: Wires, t
 def _go_on_ringing(leg: UasLeg, sent: bytes) -> None:
     """Repeat the last provisional response: now, since it may not have left, and then as before."""
     response = parse_message(sent)
-    if not isinstance(response, Response) or not 100 < response.status < 200:
+    if not isinstance(response, Response) or not 100 < response.status < 200 or "rseq" in response.headers:
         return
 
     def again() -> None:

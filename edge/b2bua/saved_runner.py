@@ -173,6 +173,8 @@ def restore(
         leg = saved_leg.restore(leg_saved, engine.port, wires, call.post, engine.timers, authorize, away)
         made[leg.id] = leg
         engine.calls.add_leg(leg)
+        if isinstance(leg, UasLeg):
+            leg.on_new_tag = engine.calls.retag
         engine.tap.link(call_id, leg.call_id)
     for end in saved.bridges:
         made[end.id] = BridgeLeg(end.id, call.post, Settled(), end.request.made())
