@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
+from zlib import crc32
 
 from edge.b2bua import events as ev
 from edge.b2bua.events import CallEvent, LegId
@@ -16,7 +17,15 @@ from edge.b2bua.refer import UNDERSTOOD, Subscription, read_refer
 from edge.sip.build import response_to
 from edge.sip.causes import parse_reason, reason_header
 from edge.sip.dialog.dialog import Dialog
-from edge.sip.dialog.session_timer import MIN_SE, SessionTimer, agree_as_uac, agree_as_uas, too_brief
+from edge.sip.dialog.session_timer import (
+    MIN_SE,
+    SessionTimer,
+    agree_as_uac,
+    agree_as_uas,
+    asked_again,
+    longer,
+    too_brief,
+)
 from edge.sip.errors import RemoteProtocolError
 from edge.sip.flow import Flow
 from edge.sip.message import Request, Response
@@ -27,6 +36,8 @@ ALLOW = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, INFO, PRACK"
 SUPPORTED = "timer"
 ALLOW_TRANSFER = f"{ALLOW}, REFER"
 SUPPORTED_TRANSFER = f"{SUPPORTED}, replaces, norefersub"
+UNDERSTOOD_IN_DIALOG = frozenset(("timer", "100rel", "replaces"))
+"""Extensions that a request inside a dialog may require of us."""
 SDP = "application/sdp"
 _DTMF = frozenset(("application/dtmf-relay", "application/dtmf"))
 
@@ -108,6 +119,9 @@ class Leg:
         self._referring: tuple[TransactionId, Request] | None = None
         self._referred = 0
 
+    owns_call_id = False
+    """Whether this side made the Call-ID: it waits longer after requests that crossed."""
+
     def listen(self, emit: Callable[[LegId, CallEvent], None]) -> None:
         """Who hears this leg from now on."""
         self._emit = emit
@@ -123,6 +137,10 @@ class Leg:
             return self._answer_with(tx, request, 500)
         self.flow = flow
         method = request.method
+        if "require" in request.headers and method not in ("BYE", "REFER"):
+            strange = [token for token in request.headers.tokens("require") if token not in UNDERSTOOD_IN_DIALOG]
+            if strange:
+                return self._answer_with(tx, request, 420, [("Unsupported", ", ".join(strange))])
         if method == "BYE":
             self._answer_with(tx, request, 200)
             self._ended(ev.Released(self.id, parse_reason(request.headers.get("reason"))))
@@ -172,6 +190,8 @@ class Leg:
         self._emit(self.id, ev.ModifyOffered(self.id, sdp))
 
     def _on_update(self, tx: TransactionId, request: Request) -> None:
+        if too_brief(request):
+            return self._answer_with(tx, request, 422, [("Min-SE", str(MIN_SE))])
         sdp = sdp_of(request)
         if sdp is None or (self._local_sdp is not None and same_description(sdp, self._remote_sdp)):
             self._refresh_target(request)
@@ -237,7 +257,7 @@ class Leg:
             self._accept_modification(tx, request, sdp)
 
     def _accept_modification(self, tx: TransactionId, request: Request, sdp: bytes | None) -> None:
-        timer, headers = agree_as_uas(request)
+        timer, headers = agree_as_uas(request, self._session)
         response = self._response(request, 200, headers, sdp)
         if sdp is not None:
             self._local_sdp = sdp
@@ -272,14 +292,19 @@ class Leg:
         method = "UPDATE" if update and sdp is not None and "UPDATE" in self._peer_allows else "INVITE"
         self._send_modification(method, sdp)
 
-    def _send_modification(self, method: str, sdp: bytes | None, *, refresh: bool = False) -> None:
+    def _send_modification(
+        self, method: str, sdp: bytes | None, *, refresh: bool = False, retried: bool = False
+    ) -> None:
         dialog = self.dialog
         if dialog is None or self.gone:
             return
         request = dialog.request(method)
         self._dress(request, sdp)
+        if self._session is not None:
+            for name, value in asked_again(self._session):
+                request.headers.add(name, value)
         self._outgoing = request
-        self.port.request(request, self.flow, Modification(self, request, refresh=refresh))
+        self.port.request(request, self.flow, Modification(self, request, refresh=refresh, retried=retried))
 
     def info(self, content_type: str, body: bytes) -> None:
         """INFO to the peer."""
@@ -421,6 +446,11 @@ class Leg:
         else:
             self._send_modification("INVITE", self._local_sdp, refresh=True)
 
+    def back_off(self) -> float:
+        """Seconds to wait after 491, so that two sides that collided do not do so again (RFC 3261 section 14.1)."""
+        chance = crc32(self.port.ids.token().encode()) / 2**32
+        return round(2.1 + 1.9 * chance if self.owns_call_id else 2.0 * chance, 2)
+
     def _session_expired(self) -> None:
         self.release(102)
         self._emit(self.id, ev.Released(self.id, 102, "the session was not refreshed"))
@@ -458,11 +488,11 @@ class Modification:
 
     __slots__ = ("_acked", "_leg", "_request", "_retried", "refresh")
 
-    def __init__(self, leg: Leg, request: Request, *, refresh: bool) -> None:
+    def __init__(self, leg: Leg, request: Request, *, refresh: bool, retried: bool = False) -> None:
         self._leg = leg
         self._request = request
         self.refresh = refresh
-        self._retried = False
+        self._retried = retried
         self._acked = False
 
     def on_response(self, tx: TransactionId, response: Response) -> None:
@@ -484,6 +514,14 @@ class Modification:
                 leg._outgoing = again
                 leg.port.request(again, leg.flow, self)
                 return
+        if status == 422 and not self._retried and not leg.gone and leg._session is not None:
+            self._retried = True
+            more = longer(leg._session, response)
+            if more is not None:
+                leg._session = more
+                return leg._send_modification(
+                    self._request.method, self._request.body or None, refresh=self.refresh, retried=True
+                )
         self._refused(status)
 
     def _accepted(self, response: Response) -> None:
@@ -496,7 +534,7 @@ class Modification:
                 leg.send_ack(self._request.cseq.number, None)
             return
         leg._refresh_target(response)
-        leg._run_session_timer(agree_as_uac(response))
+        leg._run_session_timer(agree_as_uac(response, leg._session))
         sdp = sdp_of(response)
         offered = bool(self._request.body)
         if offered:
@@ -523,7 +561,7 @@ class Modification:
             leg.release(102)
             leg._emit(leg.id, ev.Released(leg.id, 102, f"the dialog is dead at the peer ({status})"))
         elif self.refresh:
-            leg._session_timer = leg.port.later(2.1 if status == 491 else 30.0, leg._refresh_session)
+            leg._session_timer = leg.port.later(leg.back_off() if status == 491 else 30.0, leg._refresh_session)
         else:
             leg._emit(leg.id, ev.ModifyRefused(leg.id, status))
 

@@ -30,6 +30,7 @@ ANSWERED_ELSEWHERE = 'SIP;cause=200;text="Call completed elsewhere"'
 class UacLeg(Leg):
     """Calls one peer. A 401, 407 or 422 is answered in place: for the call it is still the same branch."""
 
+    owns_call_id = True
     __slots__ = ("_cancelled", "_challenges", "_cseq", "_early", "_final", "_tx", "invite")
 
     def __init__(

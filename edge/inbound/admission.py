@@ -21,6 +21,7 @@ from edge.inbound.refuse import refuse
 from edge.inbound.steps.authenticate import Challenge
 from edge.observability.logging import get_logger
 from edge.sip.build import response_to
+from edge.sip.dialog.session_timer import MIN_SE, too_brief
 from edge.sip.errors import RemoteProtocolError
 from edge.sip.flow import Flow
 from edge.sip.message import Request
@@ -147,6 +148,8 @@ def _not_understood(request: Request) -> tuple[int, tuple[str, str]] | None:
     required = [t for t in request.headers.tokens("require") if t not in UNDERSTOOD]
     if required:
         return 420, ("Unsupported", ", ".join(required))
+    if "session-expires" in request.headers and too_brief(request):
+        return 422, ("Min-SE", str(MIN_SE))
     if request.body and request.content_type not in (None, "application/sdp"):
         return 415, ("Accept", "application/sdp")
     if "content-encoding" in request.headers and request.headers.get("content-encoding") != "identity":

@@ -11,6 +11,10 @@ MIN_SE = 90
 """Smallest interval that we take, seconds (section 4)."""
 
 
+PROPOSED = 1800
+"""The interval that we propose to peers that ask for none, seconds (section 4)."""
+
+
 @dataclass(frozen=True, slots=True)
 class SessionTimer:
     """What a dialog agreed on: `interval` in seconds; `refresh_by_us` says who refreshes."""
@@ -35,28 +39,59 @@ def too_brief(request: Request) -> bool:
     return asked is not None and asked < MIN_SE and "timer" in request.headers.tokens("supported")
 
 
-def agree_as_uas(request: Request) -> tuple[SessionTimer | None, list[tuple[str, str]]]:
-    """The timer for a request that we answer with 2xx, and the header fields that say it (section 9)."""
+def agree_as_uas(
+    request: Request, before: SessionTimer | None = None
+) -> tuple[SessionTimer | None, list[tuple[str, str]]]:
+    """The timer for a request that we answer with 2xx, and the header fields that say it (section 9).
+
+    `before`: what the dialog had agreed on. A peer that knows timers and asks for none gets one all the same, so that
+    one who vanishes is found; one that no longer speaks of the timer is refreshed by us, who would else end its call.
+    """
     asked = _interval(request)
-    if asked is None:
-        return None, []
-    interval = max(asked, MIN_SE)
     knows = "timer" in request.headers.tokens("supported")
-    refresher = _refresher(request.headers.get("session-expires") or "") if knows else "uas"
-    refresher = refresher or "uac"
+    if asked is None:
+        if before is None and not knows:
+            return None, []
+        interval = max(before.interval if before is not None else PROPOSED, _least(request))
+        refresher = "uas" if not knows or (before is not None and before.refresh_by_us) else "uac"
+    else:
+        interval = max(asked, MIN_SE)
+        refresher = (_refresher(request.headers.get("session-expires") or "") or "uac") if knows else "uas"
     headers = [("Session-Expires", f"{interval};refresher={refresher}")] if knows else []
     if knows and refresher == "uac":
         headers.append(("Require", "timer"))
     return SessionTimer(interval, refresher == "uas"), headers
 
 
-def agree_as_uac(response: Response) -> SessionTimer | None:
-    """The timer that a 2xx to our request agrees to (section 7.2); None where the peer wants none."""
+def agree_as_uac(response: Response, before: SessionTimer | None = None) -> SessionTimer | None:
+    """The timer that a 2xx to our request agrees to (section 7.2); None where the peer wants none.
+
+    `before`: what the dialog had agreed on; where the peer no longer speaks of it, we go on refreshing.
+    """
     interval = _interval(response)
     if interval is None:
-        return None
+        return None if before is None else SessionTimer(before.interval, True)
     refresher = _refresher(response.headers.get("session-expires") or "")
     return SessionTimer(max(interval, MIN_SE), refresher != "uas")
+
+
+def asked_again(timer: SessionTimer) -> list[tuple[str, str]]:
+    """The header fields of a request of ours inside a dialog that has a timer: as it is (section 7.4)."""
+    refresher = "uac" if timer.refresh_by_us else "uas"
+    return [("Session-Expires", f"{timer.interval};refresher={refresher}"), ("Min-SE", str(MIN_SE))]
+
+
+def longer(timer: SessionTimer, response: Response) -> SessionTimer | None:
+    """What a 422 wants instead of `timer`; None where it wants nothing that could be tried (section 7.3)."""
+    least = _least(response)
+    return SessionTimer(least, timer.refresh_by_us) if least > timer.interval else None
+
+
+def _least(message: Request | Response) -> int:
+    try:
+        return message.integer("min-se") or 0
+    except RemoteProtocolError:
+        return 0
 
 
 def _interval(message: Request | Response) -> int | None:

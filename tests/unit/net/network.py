@@ -36,6 +36,7 @@ class Sent:
     target: str
     line: str
     lost: bool
+    data: bytes = b""
 
     def __repr__(self) -> str:
         return f"{self.at:8.3f} {self.source}→{self.target} {self.line}{' LOST' if self.lost else ''}"
@@ -118,6 +119,8 @@ class VirtualNetwork:
     hosts: dict[Address, Host] = field(default_factory=dict)
     links: dict[tuple[str, str], Link] = field(default_factory=dict)
     log: list[Sent] = field(default_factory=list)
+    fate: Callable[[int], list[float]] | None = None
+    """When the datagram with this running number arrives, from its sending on: at once or late, twice, never."""
     _flying: list[tuple[float, int, Host, Host, bytes]] = field(default_factory=list)
     _plans: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
     _count: int = 0
@@ -169,8 +172,10 @@ class VirtualNetwork:
         lost = link.lose(line, link.count)
         delay = link.delay if link.delay_of is None else link.delay_of(line, link.count)
         link.count += 1
-        self.log.append(Sent(round(self.now, 3), host.name, target.name, line.partition(" sip:")[0], lost))
-        if not lost:
+        arrivals = [delay] if self.fate is None else self.fate(len(self.log))
+        lost = lost or not arrivals
+        self.log.append(Sent(round(self.now, 3), host.name, target.name, line.partition(" sip:")[0], lost, data))
+        for delay in () if lost else arrivals:
             self._count += 1
             heappush(self._flying, (self.now + delay, self._count, host, target, data))
 
