@@ -35,6 +35,9 @@ _LISTENER = re.compile(
 )
 
 
+_RTPENGINE = re.compile(r"(?P<host>\[[^\]]+\]|[^:\[\]*]+):(?P<port>\d{1,5})(?:\*(?P<weight>\d{1,3}))?")
+
+
 class SettingsError(ConfigError):
     """Settings that cannot be used; the text lists all of them, each with file or variable, key and remedy."""
 
@@ -117,6 +120,27 @@ class Listener(BaseModel):
         return f"{self.transport}:{host}:{self.port}"
 
 
+class RtpEngine(BaseModel):
+    """The ng port of an rtpengine, written `host:port`, or `host:port*weight` for a share of new calls."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: Host
+    port: Annotated[int, Field(ge=1, le=65535)]
+    weight: Annotated[int, Field(ge=1, le=100)] = 1
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: object) -> object:
+        if isinstance(value, str):
+            match = _RTPENGINE.fullmatch(value.strip())
+            if match is None:
+                raise ValueError("an rtpengine is written host:port or host:port*weight")
+            found: dict[str, object] = {k: v for k, v in match.groupdict().items() if v is not None}
+            return {k: v.strip("[]") if isinstance(v, str) else v for k, v in found.items()}
+        return value
+
+
 Listeners = Annotated[tuple[Listener, ...], NoDecode, BeforeValidator(_split)]
 
 
@@ -153,8 +177,14 @@ class Settings(BaseSettings):
     tls_wildcards: bool = False
     """Accept wildcards in carriers' certificates, which RFC 5922 forbids."""
 
+    relay: Literal["embedded", "rtpengine"] = "embedded"
+    """`rtpengine`: the processes that `rtpengines` names, which bridge SRTP to RTP and transcode."""
     relay_socket: Path | None = None
-    """Command socket of a media relay that runs already; None: the edge runs one of its own."""
+    """Command socket of an embedded relay that runs already; None: the edge runs one of its own."""
+    rtpengines: Annotated[tuple[RtpEngine, ...], NoDecode, BeforeValidator(_split)] = ()
+    """Their ng ports."""
+    srtp_without_tls: bool = False
+    """SRTP keys may stand in signalling that is not encrypted, where whoever listens reads them."""
     media_address: Address = "0.0.0.0"
     media_advertised: Address | None = None
     """The address written into SDP; None: the listener's advertised one, or the media address itself."""
@@ -254,6 +284,15 @@ class Settings(BaseSettings):
             faults.append("smtp_username and smtp_password: set both or neither")
         if self.smtp_password is not None and self.smtp_tls == "none":
             faults.append("smtp_tls: a password is not sent in clear; set starttls or tls, or leave the password out")
+        if self.relay == "rtpengine" and not self.rtpengines:
+            faults.append('rtpengines: name at least one, such as ["192.0.2.5:2223"], or set relay = "embedded"')
+        if self.relay == "embedded" and self.rtpengines:
+            faults.append('rtpengines: set relay = "rtpengine" as well, or leave them out')
+        if self.relay == "rtpengine" and self.relay_socket is not None:
+            faults.append("relay_socket: names an embedded relay, and relay is rtpengine; leave one of them out")
+        places_of_relays = [(engine.host, engine.port) for engine in self.rtpengines]
+        if len(set(places_of_relays)) != len(places_of_relays):
+            faults.append("rtpengines: one is named twice")
         if not self.digest_algorithms:
             faults.append("digest_algorithms: at least one of SHA-256 and MD5")
         if faults:

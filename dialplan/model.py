@@ -102,6 +102,8 @@ class Reason(StrEnum):
     TOO_MANY_HOPS = "too-many-hops"
     RATE_LIMITED = "rate-limited"
     MEDIA_NOT_ACCEPTABLE = "media-not-acceptable"
+    SRTP_REQUIRED = "srtp-required"
+    SRTP_NOT_POSSIBLE = "srtp-not-possible"
     BAD_REQUEST = "bad-request"
     UNAVAILABLE = "unavailable"
     """This edge cannot take the call: it drains, or its relay is away."""

@@ -85,6 +85,7 @@ from media.fax.tables import Acquire, FaxTables
 from media.relay.child import RelayChild
 from media.relay.port import RelayError
 from media.relay.process import BadOption, Bind, RelayOptions
+from media.relay.rtpengine import RtpEngineAddress, RtpEngineRelay
 from media.relay.rtpio import RtpIoRelay
 
 log = get_logger("app")
@@ -235,6 +236,7 @@ class Edge:
             reach=self._reach(resolver),
             draw=self._random.random,
             internal_error=self._internal_error,
+            srtp_without_tls=settings.srtp_without_tls,
         )
         self.faxes = self._faxes(acquire, box)
         self.faxes.start()
@@ -349,8 +351,11 @@ class Edge:
 
     # -- parts ------------------------------------------------------------------------------------------------------
 
-    def _relay(self) -> RtpIoRelay:
+    def _relay(self) -> RtpIoRelay | RtpEngineRelay:
         settings = self.settings
+        if settings.relay == "rtpengine":
+            addresses = tuple(RtpEngineAddress(e.host, e.port, e.weight) for e in settings.rtpengines)
+            return RtpEngineRelay(addresses, settings.edge_name, lost_after=settings.media_timeout)
         if settings.relay_socket is not None:
             return RtpIoRelay(str(settings.relay_socket))
         options = relay_options(settings, str(settings.data_dir / "relay.sock"), alone=_RELAY_WAITS)

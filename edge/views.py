@@ -234,6 +234,7 @@ class Views:
             channels_shared=edge.channels.shared,
             relay_up=edge.relay.ready,
             relay_sessions=edge.relay.sessions,
+            relay_instances=edge.relay.instances,
             database_up=edge.store.connected,
             snapshot_version=edge.snapshot().version,
             spool_records=edge.writer.waiting,

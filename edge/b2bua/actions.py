@@ -35,7 +35,11 @@ class Forward:
 
 @dataclass(frozen=True, slots=True)
 class RelayForward:
-    """Pass SDP of `leg` through the relay for the other side; answered by Relayed or RelayFailed."""
+    """Pass SDP of `leg` through the relay for the other side; answered by Relayed or RelayFailed.
+
+    Offers (RFC 3264): `offer` of the caller's INVITE, `late-offer` in a 2xx, `modify`, `modify-offer` in the 2xx of a
+    re-INVITE, `restore` of what held before. Answers: `early-18x`, `answer`, `late-answer`, `modify-answer`,
+    `modify-ack`."""
 
     purpose: str
     leg: LegId

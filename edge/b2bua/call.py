@@ -222,7 +222,7 @@ class Call:
         if self._offer is not None:
             out.append(do.Ack(leg))
         self._media.last[leg] = sdp
-        out.append(do.RelayForward("answer", leg, sdp))
+        out.append(do.RelayForward("answer" if self._offer is not None else "late-offer", leg, sdp))
         return out + self._cancel_branches(answered_elsewhere=True)
 
     def _rejected(self, event: ev.Rejected, now: float) -> list[CallAction]:
@@ -388,7 +388,7 @@ class Call:
                 return []
             self._progress_status = 183
             return [do.Progress(int(purpose[6:]), event.sdp)]
-        if purpose == "answer":
+        if purpose in ("answer", "late-offer"):
             if self.phase is not Phase.ANSWERING:
                 return []
             self.phase = Phase.UP
@@ -403,7 +403,7 @@ class Call:
 
     def _relay_failed(self, event: ev.RelayFailed, now: float) -> list[CallAction]:
         purpose = event.purpose
-        if purpose in ("offer", "answer", "late-answer"):
+        if purpose in ("offer", "answer", "late-offer", "late-answer"):
             return self._end(38 if event.status >= 500 else 88, event.detail, event.status)
         out = self._media.relay_failed(event)
         return self._end(41, event.detail) if out is None else out

@@ -76,7 +76,8 @@ class Changes:
         if change.offer is not None:
             self.last[change.source] = change.offer
         self.last[event.leg] = event.sdp
-        return [do.RelayForward("modify-answer", event.leg, event.sdp)]
+        purpose = "modify-answer" if change.offer is not None else "modify-offer"
+        return [do.RelayForward(purpose, event.leg, event.sdp)]
 
     def refused(self, event: ev.ModifyRefused) -> list[CallAction]:
         """The other party did not agree."""
@@ -103,7 +104,7 @@ class Changes:
         if event.purpose == "modify" and event.leg == change.source and not change.sent:
             change.sent = True
             return [do.Modify(change.to, event.sdp, change.update)]
-        if event.purpose == "modify-answer" and event.leg == change.to and change.answered:
+        if event.purpose in ("modify-answer", "modify-offer") and event.leg == change.to and change.answered:
             if change.offer is not None:
                 self.change = None
             return [do.AcceptModify(change.source, event.sdp)]

@@ -71,6 +71,8 @@ class Engine:
     draw: Callable[[], float]
     """A random number, 0 <= x < 1."""
     internal_error: InternalError
+    srtp_without_tls: bool = False
+    """SRTP keys may stand in signalling that is not encrypted."""
 
     def new_call_id(self) -> str:
         """An id for a call: what logs, records and commands call it by."""

@@ -35,6 +35,7 @@ from edge.b2bua import events as ev
 from edge.b2bua.actions import CallAction
 from edge.b2bua.bridge import BridgeLeg
 from edge.b2bua.call import Call
+from edge.b2bua.call_media import WITHIN, CallMedia, MediaTerms, media_terms
 from edge.b2bua.engine import Engine
 from edge.b2bua.events import CallEvent, LegId
 from edge.b2bua.hearing import Hearing, over_all_proxies
@@ -138,7 +139,9 @@ class CallRunner:
             no_answer_after=plan.no_answer_after,
             emergency=plan.direction is Direction.EMERGENCY,
         )
-        self.media = engine.relay.session(call_id, self._media_timed_out)
+        self.media = CallMedia(
+            engine.relay.session(call_id, self._media_timed_out), engine.relay.bridges, self._media_terms
+        )
         self._mailbox: deque[CallEvent] = deque()
         self._draining_mailbox = False
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -377,7 +380,14 @@ class CallRunner:
             prepared: Prepared | Refusal = refused
         else:
             tried = self._hearing.tried(target)
-            prepared = await prepare(engine, target, self.a.request, action.sdp, anyway=emergency, avoid=tried)
+            prepared = await prepare(
+                engine,
+                target,
+                self.a.request,
+                lambda terms: self.media.dress(action.sdp, terms),
+                anyway=emergency,
+                avoid=tried,
+            )
         if isinstance(prepared, Refusal):
             log.info(
                 "target.unreachable", call=self.id, kind=target.kind.value, target=target.name, detail=prepared.detail
@@ -405,6 +415,7 @@ class CallRunner:
                 self._hearing.sent(leg.id, target, branch.proxy, branch.flow, engine.driver.now())
             self.legs[leg.id] = leg
             self._leg_target[leg.id] = target
+            self.media.offered(leg.id, branch.form)
             self._branch_attempt[leg.id] = len(self._attempts)
             self._attempts.append(
                 Attempt(target.kind.value, branch.name, engine.clock.utcnow(), sent=sent(branch.invite))
@@ -559,16 +570,13 @@ class CallRunner:
 
     async def _relay_forward_async(self, action: do.RelayForward) -> None:
         try:
-            sdp = await self.media.forward(
-                action.sdp,
-                "a" if action.leg == "a" else "b",
-                action.leg,
-                early=action.purpose.startswith("early"),
-            )
+            sdp = await self._described(action)
         except UnusableSdp as error:
-            log.info("media.unusable", call=self.id, leg=action.leg, detail=error.detail)
+            log.info("media.unusable", call=self.id, leg=action.leg, reason=error.reason, detail=error.detail)
             if action.purpose == "offer":
-                self._refusal = Refusal(Reason.MEDIA_NOT_ACCEPTABLE, error.detail, error.status)
+                self._refusal = Refusal(Reason(error.reason), error.detail, error.status)
+            elif self._call.answered_at is None:
+                self._reason = Reason(error.reason)
             self.post("a", ev.RelayFailed(action.purpose, action.leg, error.status, error.detail))
         except RelayError as error:
             log.warning("relay.failed", call=self.id, detail=str(error))
@@ -577,6 +585,27 @@ class CallRunner:
             self.post("a", ev.RelayFailed(action.purpose, action.leg, 503, str(error)))
         else:
             self.post("a", ev.Relayed(action.purpose, action.leg, sdp))
+
+    async def _described(self, action: do.RelayForward) -> bytes:
+        if action.purpose == "offer":
+            carriers = self._engine.snapshot().carriers
+            names = [t.name for t in self.plan.targets if t.kind is TargetKind.CARRIER]
+            lists = [carriers[name].codecs for name in names if name in carriers]
+            return await self.media.offer(action.leg, action.sdp, lists)
+        to = self._call.winner if action.leg == "a" else "a"
+        return await self.media.forward(
+            action.purpose, action.leg, action.sdp, to or "a", self._call.description(to or "a")
+        )
+
+    def _media_terms(self, leg_id: LegId) -> MediaTerms:
+        leg = self.legs[leg_id]
+        if isinstance(leg, BridgeLeg):
+            return WITHIN
+        engine = self._engine
+        kind, name = self.party(leg_id)
+        who = self.taken.get(leg_id) or (self.attempt.source if leg_id == "a" else self._leg_target[leg_id])
+        keys = leg.flow.transport == "tls" or engine.srtp_without_tls
+        return media_terms(engine.snapshot(), kind, name, who.account, tls=keys)
 
     def _media_timed_out(self) -> None:
         self._engine.metrics.media_timed_out()

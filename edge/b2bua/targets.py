@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from dialplan.model import Reason, Refusal, Target, TargetKind
+from edge.b2bua.call_media import MediaTerms, media_terms
 from edge.b2bua.engine import Engine
 from edge.b2bua.invite import build_invite
 from edge.b2bua.leg import Authorize
@@ -17,8 +18,7 @@ from edge.sip.message import Request
 from edge.sip.uri import Uri, encode_user
 from edge.transport.errors import ConnectError, ResolveError
 from media.relay.port import UnusableSdp
-from media.sdp.codecs import limit_codecs
-from media.sdp.lines import parse
+from media.sdp.srtp import Srtp
 
 SEAT_SESSION_EXPIRES = 1800
 """Seconds; finds phones that vanished in a call (RFC 4028)."""
@@ -34,11 +34,17 @@ class BranchPlan:
     contact_user: str
     sdp: bytes | None
     session_expires: int | None
+    form: Srtp = "off"
+    """Which form `sdp` has of SRTP."""
     authorize: Authorize | None = None
     contact: str | None = None
     """Contact as the far side knows it (a carrier that we registered with); None: made from `contact_user`."""
     proxy: str | None = None
     """The outbound proxy that a call to a carrier goes over."""
+
+
+Dress = Callable[[MediaTerms], tuple[bytes | None, Srtp]]
+"""The offer as a party with these terms is to get it, and its form; raises UnusableSdp. None: there is no offer yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,23 +57,23 @@ async def prepare(
     engine: Engine,
     target: Target,
     a_invite: Request,
-    sdp: bytes | None,
+    dress: Dress,
     *,
     anyway: bool = False,
     avoid: Collection[str | None] = (),
 ) -> Prepared | Refusal:
-    """All INVITEs for `target`, each with its flow; `sdp` is the offer as the relay wrote it. Never fails: a refusal
-    says why there is no way to the target.
+    """All INVITEs for `target`, each with its flow and its offer. Never fails: a refusal says why there is no way to
+    the target.
 
     `anyway`: a carrier is tried even where it counts as down. `avoid`: outbound proxies of it that were tried."""
     if target.kind is TargetKind.CARRIER:
-        return await _carrier(engine, target, a_invite, sdp, anyway, avoid)
+        return await _carrier(engine, target, a_invite, dress, anyway, avoid)
     if target.kind in (TargetKind.SEAT, TargetKind.TRUNK):
-        return await _registered(engine, target, a_invite, sdp)
+        return await _registered(engine, target, a_invite, dress)
     return Refusal(Reason.MEDIA_NOT_ACCEPTABLE, f"{target.kind.value} {target.name} takes no calls on this edge")
 
 
-async def _registered(engine: Engine, target: Target, a_invite: Request, sdp: bytes | None) -> Prepared | Refusal:
+async def _registered(engine: Engine, target: Target, a_invite: Request, dress: Dress) -> Prepared | Refusal:
     snapshot = engine.snapshot()
     if target.kind is TargetKind.SEAT:
         username, is_trunk = target.name, False
@@ -76,18 +82,23 @@ async def _registered(engine: Engine, target: Target, a_invite: Request, sdp: by
         if trunk is None:
             return Refusal(Reason.NOT_REGISTERED, "the trunk is not provisioned any more")
         if trunk.mode == "static":
-            return await _static_trunk(engine, target, trunk.sources, a_invite, sdp)
+            return await _static_trunk(engine, target, trunk.sources, a_invite, dress)
         username, is_trunk = trunk.username or "", True
     bindings = engine.registrar.contacts("trunk" if is_trunk else "seat", username, engine.driver.now())
     if not bindings:
         return Refusal(Reason.NOT_REGISTERED, "not registered")
     branches: list[BranchPlan] = []
-    detail = "no contact can be reached"
+    why = Refusal(Reason.NOT_REGISTERED, "no contact can be reached")
     for binding in bindings:
         try:
             flow = binding.flow or await engine.reach(_way_to(binding))
         except (ResolveError, ConnectError) as error:
-            detail = str(error)
+            why = Refusal(Reason.NOT_REGISTERED, str(error))
+            continue
+        try:
+            sdp, form = dress(_terms(engine, target, flow))
+        except UnusableSdp as error:
+            why = _unusable(error)
             continue
         uri = binding.request_uri(encode_user(target.user) if is_trunk else "")
         call = to_customer(target, username, engine.domain, str(uri))
@@ -99,9 +110,19 @@ async def _registered(engine: Engine, target: Target, a_invite: Request, sdp: by
                 call.contact_user,
                 sdp,
                 SEAT_SESSION_EXPIRES,
+                form,
             )
         )
-    return Prepared(tuple(branches)) if branches else Refusal(Reason.NOT_REGISTERED, detail)
+    return Prepared(tuple(branches)) if branches else why
+
+
+def _terms(engine: Engine, target: Target, flow: Flow) -> MediaTerms:
+    keys = flow.transport == "tls" or engine.srtp_without_tls
+    return media_terms(engine.snapshot(), target.kind.value, target.name, target.account, tls=keys)
+
+
+def _unusable(error: UnusableSdp) -> Refusal:
+    return Refusal(Reason(error.reason), error.detail, error.status)
 
 
 def _way_to(binding: Binding) -> Uri:
@@ -109,7 +130,7 @@ def _way_to(binding: Binding) -> Uri:
 
 
 async def _static_trunk(
-    engine: Engine, target: Target, sources: tuple[str, ...], a_invite: Request, sdp: bytes | None
+    engine: Engine, target: Target, sources: tuple[str, ...], a_invite: Request, dress: Dress
 ) -> Prepared | Refusal:
     host = next((s for s in sources if "/" not in s), None)
     if host is None:
@@ -119,16 +140,20 @@ async def _static_trunk(
         flow = await engine.reach(uri)
     except (ResolveError, ConnectError) as error:
         return Refusal(Reason.NOT_REGISTERED, str(error))
+    try:
+        sdp, form = dress(_terms(engine, target, flow))
+    except UnusableSdp as error:
+        return _unusable(error)
     call = to_customer(target, target.name, engine.domain, str(uri))
     invite = build_invite(a_invite, call.uri, call.from_, call.to, [], call.identity)
-    return Prepared((BranchPlan(target.name, flow, invite, call.contact_user, sdp, SEAT_SESSION_EXPIRES),))
+    return Prepared((BranchPlan(target.name, flow, invite, call.contact_user, sdp, SEAT_SESSION_EXPIRES, form),))
 
 
 async def _carrier(
     engine: Engine,
     target: Target,
     a_invite: Request,
-    sdp: bytes | None,
+    dress: Dress,
     anyway: bool,
     avoid: Collection[str | None],
 ) -> Prepared | Refusal:
@@ -139,13 +164,10 @@ async def _carrier(
         way = await engine.carriers.way(carrier.name, anyway=anyway, avoid=avoid)
     except (ResolveError, ConnectError) as error:
         return Refusal(Reason.NO_CARRIER, str(error))
-    if sdp is not None:
-        try:
-            description = parse(sdp)
-            limit_codecs(description, carrier.codecs)
-            sdp = description.to_bytes()
-        except UnusableSdp as error:
-            return Refusal(Reason.MEDIA_NOT_ACCEPTABLE, error.detail, error.status)
+    try:
+        sdp, form = dress(_terms(engine, target, way.flow))
+    except UnusableSdp as error:
+        return _unusable(error)
     call = to_carrier(carrier, target)
     invite = build_invite(a_invite, call.uri, call.from_, call.to, way.routes, call.identity)
     engine.carriers.preauthorize(carrier.name, invite)
@@ -156,6 +178,7 @@ async def _carrier(
         call.contact_user,
         sdp,
         carrier.session_expires,
+        form,
         engine.carriers.authorize(carrier.name),
         f"<{way.contact}>" if way.contact is not None else None,
         way.proxy,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
 from dialplan.engine import decide
 from dialplan.model import CallAttempt, Called, PassedOn, Refusal, Source
@@ -75,6 +76,7 @@ class Transferring:
         self._away: CallRunner | None = None
         self._consult: Leg | None = None
         self._consult_sdp: bytes | None = None
+        self._described: bytes | None = None
         self._told = b""
         self._answer: bytes | None = None
         self._adjusted = 0
@@ -181,6 +183,8 @@ class Transferring:
     def _notify(self, action: t.Notify) -> None:
         if action.status >= 200:
             self._patience.renew()
+        if action.status >= 300:
+            self._take_back()
         self._subscription.notify(action.status)
 
     def _describe(self, action: t.Describe) -> None:
@@ -194,14 +198,26 @@ class Transferring:
             self._post(t.Missed(488, 88))
             return
         try:
-            offer = await home.media.forward(reoffer(sdp), "a" if remaining == "a" else "b", remaining)
+            offer = await home.media.offer(remaining, reoffer(sdp))
         except UnusableSdp as error:
             self._post(t.Missed(error.status, 88))
         except RelayError as error:
             log.warning("relay.failed", call=home.id, detail=str(error))
             self._post(t.Missed(503, 41))
         else:
+            self._described = sdp
             self._post(t.Described(offer))
+
+    def _take_back(self) -> None:
+        """The relay was told of somebody else in the transferor's place."""
+        sdp, self._described = self._described, None
+        remaining = self._home.other(self._leg.id)
+        if sdp is not None and remaining is not None:
+            self._home.task(self._take_back_async(remaining, sdp))
+
+    async def _take_back_async(self, remaining: LegId, sdp: bytes) -> None:
+        with suppress(UnusableSdp, RelayError):
+            await self._home.media.take_back(remaining, sdp, self._leg.id)
 
     def _reach(self, action: t.Reach) -> None:
         self._told = action.sdp

@@ -51,6 +51,8 @@ class Live:
     """SIP transactions by kind (client-invite, client-other, server-invite, server-other)."""
     relay_up: bool = False
     relay_sessions: int = 0
+    relay_instances: Mapping[str, bool] = field(default_factory=dict)
+    """By relay process: does it answer?"""
     database_up: bool = False
     snapshot_version: int = 0
     snapshot_age: float = 0.0
@@ -287,6 +289,8 @@ class _LiveCollector(Collector):
         for (carrier, proxy), state in live.carrier_states.items():
             states.add_metric([carrier, proxy, state], 1)
         yield states
+        relays = {name: int(up) for name, up in live.relay_instances.items()}
+        yield _family("sip_edge_relay_instance_up", "1 if this media relay answers", "relay", relays)
         yield _family("sip_edge_channels_in_use", "Channels in use", "level", live.channels)
         yield _family("sip_edge_transactions", "SIP transactions", "kind", live.transactions)
         yield _family("sip_edge_books_difference", "How far apart the books are", "invariant", live.differences)

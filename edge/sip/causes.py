@@ -71,6 +71,8 @@ REFUSALS: Final[Mapping[str, tuple[int, int]]] = MappingProxyType({
     "too-many-hops": (483, 25),
     "rate-limited": (503, 42),
     "media-not-acceptable": (488, 65),
+    "srtp-required": (488, 65),
+    "srtp-not-possible": (488, 65),
     "bad-request": (400, 111),
     "unavailable": (503, 41),
 })  # fmt: skip

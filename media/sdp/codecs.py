@@ -6,7 +6,7 @@ are no codecs of their own: they stay behind the codecs kept, where their clock 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,6 +22,9 @@ _STATIC: Final = {
     "12": ("QCELP", 8000), "13": ("CN", 8000), "14": ("MPA", 90000), "15": ("G728", 8000), "16": ("DVI4", 11025),
     "17": ("DVI4", 22050), "18": ("G729", 8000), "19": ("CN", 8000),
 }  # fmt: skip
+_EVERYBODY: Final = ("PCMA", "PCMU")
+_WRITTEN: Final = {"OPUS": "opus"}
+"""Where the usual spelling is not in capitals."""
 _FORMAT_ATTRIBUTES: Final = ("a=rtpmap:", "a=fmtp:", "a=rtcp-fb:")
 
 
@@ -54,6 +57,47 @@ def codecs(media: Media) -> tuple[Codec, ...]:
                 raise UnusableSdp(f"a=rtpmap of m={media.kind} cannot be read", 400)
             named[payload] = (_SPELLING.get(name.lower(), name), int(clock))
     return tuple(Codec(fmt, *named[fmt]) for fmt in media.formats if fmt in named)
+
+
+def voices(sdp: Sdp) -> tuple[str, ...]:
+    """The names of the codecs of the first live RTP audio section, in capitals, without DTMF and comfort noise."""
+    for media in sdp.media:
+        if media.kind == "audio" and media.port and "RTP/" in media.proto.upper():
+            return tuple(dict.fromkeys(c.name.upper() for c in codecs(media) if not c.companion))
+    return ()
+
+
+def to_add(own: Sequence[str], lists: Iterable[Sequence[str]]) -> tuple[str, ...]:
+    """Codecs to offer beside a peer's `own` (as `voices` gives them), between which a relay then transcodes.
+
+    Only where there is nothing in common: with each of `lists` that shares none, and G.711, which everybody has, where
+    the peer has none of it.
+    """
+    if not own:
+        return ()
+    has = set(own)
+    more: dict[str, None] = {}
+    for names in lists:
+        wanted = [name.upper() for name in names]
+        if wanted and has.isdisjoint(wanted):
+            more |= dict.fromkeys(wanted)
+    if has.isdisjoint(_EVERYBODY):
+        more |= dict.fromkeys(_EVERYBODY)
+    return tuple(_WRITTEN.get(name, name) for name in more)
+
+
+def cut(sdp: Sdp, own: Sequence[str], listed: Sequence[str]) -> None:
+    """Leave in an offer what its receiver is to see of it, in place: the peer's `own` codecs, and those that were added
+    for a relay to transcode only where there is nothing in common.
+
+    `listed`: what the receiver takes, in its order; empty: not known. Raises UnusableSdp (488) where nothing is left.
+    """
+    has = set(own)
+    if listed:
+        shared = [name for name in listed if name.upper() in has]
+        limit_codecs(sdp, shared or listed)
+    elif has and not has.isdisjoint(_EVERYBODY):
+        limit_codecs(sdp, own)
 
 
 def limit_codecs(sdp: Sdp, names: Sequence[str], *, only: bool = True) -> None:

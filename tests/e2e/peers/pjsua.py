@@ -41,11 +41,12 @@ class Pjsua:
         session_timer: int = 0,
         prack: bool = False,
         ring_with: int = 180,
+        sip_port: int = 0,
     ) -> None:
         self.account = account
         self.folder = folder
         self.tone = tone
-        self.sip_port = take_port()
+        self.sip_port = sip_port or take_port()
         folder.mkdir(parents=True, exist_ok=True)
         tones.write_tone(folder / "tone.wav", tone)
         settings = {

@@ -58,6 +58,8 @@ class World:
 
     def __init__(self, folder: Path, certificate: Certificate, peers: Peers) -> None:
         self.peers = peers
+        self.allowed = ""
+        """A pattern of error lines in the edge's log that the running test causes on purpose."""
         self.switchboard = Switchboard(STATIC_ADDRESS, take_port())
         self.network_port = take_port()
         self.edge = Edge(folder / "edge", certificate=certificate)
@@ -155,12 +157,13 @@ def world(
     edge = standing_world.edge
     mark = edge.mark
     standing_world.peers = Peers(folder, certificate)
+    standing_world.allowed = ""
     try:
         yield standing_world
     finally:
         standing_world.peers.stop()
     try:
-        edge.assert_at_rest(mark)
+        edge.assert_at_rest(mark, standing_world.allowed)
     except AssertionError:
         keep(request.node)
         raise

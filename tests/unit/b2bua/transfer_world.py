@@ -343,7 +343,13 @@ class World:
         async def delete() -> None:
             found.deleted += 1
 
-        found.forward, found.delete = forward, delete
+        async def offer(leg: str, body: bytes) -> bytes:
+            return await forward(body, "a" if leg == "a" else "b", leg)
+
+        async def take_back(leg: str, body: bytes, to: str) -> None:
+            assert found.passive or not found.deleted, "the relay is told of a session that has no ports any more"
+
+        found.forward, found.delete, found.offer, found.take_back = forward, delete, offer, take_back
         return found
 
     def call_later(self, after: float, then: Callable[[], None]) -> SimpleNamespace:

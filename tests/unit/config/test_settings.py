@@ -38,12 +38,18 @@ def test_environment_wins(tmp_path: Path) -> None:
             "SIP_EDGE_LISTENERS": "udp:10.0.0.1:5070=198.51.100.1:5060,tcp:[2001:db8::1]:5060",
             "SIP_EDGE_MEDIA_PORTS": "40000-40999",
             "SIP_EDGE_DIGEST_ALGORITHMS": "MD5",
+            "SIP_EDGE_RELAY": "rtpengine",
+            "SIP_EDGE_RTPENGINES": "192.0.2.5:2223,[2001:db8::5]:2223*3",
         },
     )
     assert (settings.realm, settings.t1, settings.media_ports) == ("b", 0.1, (40000, 40999))
     assert [str(x) for x in settings.listeners] == ["udp:10.0.0.1:5070", "tcp:[2001:db8::1]:5060"]
     assert (settings.listeners[0].advertised_host, settings.listeners[0].advertised_port) == ("198.51.100.1", 5060)
     assert settings.digest_algorithms == ("MD5",)
+    assert [(e.host, e.port, e.weight) for e in settings.rtpengines] == [
+        ("192.0.2.5", 2223, 1),
+        ("2001:db8::5", 2223, 3),
+    ]
     assert settings.database == "postgresql://u:sesame@db/x" and "sesame" not in repr(settings)
 
 
@@ -72,6 +78,14 @@ def test_settings_are_frozen() -> None:
         ("", {"SIP_EDGE_T1": "soon"}, ["environment variable SIP_EDGE_T1: "]),
         ("", {"SIP_EDGE_LISTENERS": "udp"}, ["environment variable SIP_EDGE_LISTENERS: ", "transport:address:port"]),
         ("", {"SIP_EDGE_MEDIA_PORTS": "1"}, ["a range of ports is written 30000-39999"]),
+        ('relay = "rtpengine"', {}, ["rtpengines: name at least one"]),
+        ("", {"SIP_EDGE_RTPENGINES": "192.0.2.5:2223"}, ['rtpengines: set relay = "rtpengine" as well']),
+        ("", {"SIP_EDGE_RTPENGINES": "192.0.2.5"}, ["an rtpengine is written host:port or host:port*weight"]),
+        (
+            'relay = "rtpengine"\nrelay_socket = "r"',
+            {"SIP_EDGE_RTPENGINES": "a:1,a:1"},
+            ["relay_socket: ", "named twice"],
+        ),
         ("", {"SIP_EDGE_LISTENERS": "udp:0.0.0.0:5060,udp:0.0.0.0:5060"}, ["two listen on the same address and port"]),
     ],
 )
