@@ -6,9 +6,9 @@ The relay writes descriptions; here it is decided who gets keys (`media.sdp.srtp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from config.snapshot import Snapshot
 from edge.b2bua.events import LegId
@@ -81,6 +81,20 @@ class CallMedia:
     @passive.setter
     def passive(self, value: bool) -> None:
         self._session.passive = value
+
+    def save(self) -> dict[str, object]:
+        """What another process needs to go on with these media, as JSON can hold it."""
+        return self._session.save() | {"forms": dict(self._forms), "offered": dict(self._offered)}
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Go on with media that another process began: `saved` is what it had. No I/O."""
+        self._session.restore(saved)
+        self._forms.update(saved.get("forms", {}))
+        self._offered.update(saved.get("offered", {}))
+
+    async def check(self) -> bool:
+        """After `restore`: whether the relay still has these media. Raises RelayError."""
+        return await self._session.check()
 
     async def delete(self) -> RelayStats:
         """Give the ports back; see `RelaySession.delete`."""
