@@ -218,6 +218,8 @@ class Settings(BaseSettings):
     guard_burst: Annotated[float, Field(gt=0)] = 400.0
     guard_connections: Annotated[int, Field(ge=1)] = 500
     """Open connections from one source."""
+    connection_timeout: Annotated[float, Field(ge=5, le=600)] = 30.0
+    """TCP and TLS: how long a peer may leave what was sent unacknowledged, and be silent until it is probed."""
     max_message_bytes: Annotated[int, Field(ge=4096, le=1_048_576)] = 65535
 
     smtp_host: Host | None = None

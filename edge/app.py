@@ -76,6 +76,7 @@ from edge.transport.guard import Guard, GuardLimits, Network
 from edge.transport.own_address import own_address
 from edge.transport.reach import reach
 from edge.transport.resolver import CaresDns, Resolver
+from edge.transport.tcp import StreamLimits
 from edge.transport.tls import Tls, TlsFileError, TlsFiles
 from edge.views import Views
 from media.fax.engine import FaxEngine, FaxOptions
@@ -182,6 +183,7 @@ class Edge:
             tap=self._on_message,
             tls_client=self.tls.client,
             tls_wildcards=settings.tls_wildcards,
+            limits=StreamLimits(silence=settings.connection_timeout),
             internal_error=self.metrics.internal_error,
         )
         exchange = self.exchange = Exchange(self.driver, timers.transaction)
@@ -206,7 +208,9 @@ class Edge:
             learn_address=not any(listener.advertised_host for listener in settings.effective_listeners),
             store=CarrierStatesTable(acquire, settings.edge_name),
             internal_error=self.metrics.internal_error,
+            moved=self.calls.move,
         )
+        self.registrar.on_move = self.calls.move
         instance = uuid4()
         self.channels = SharedChannels(PostgresCounts(url, settings.edge_name, instance), clock.now)
         for call_id, (_, saved) in found.calls.items():

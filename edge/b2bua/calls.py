@@ -11,6 +11,7 @@ from edge.b2bua.books import Books
 from edge.b2bua.events import LegId
 from edge.b2bua.leg import Leg
 from edge.b2bua.refer import ReferTo, Replaces
+from edge.sip.flow import Flow
 from edge.sip.message import Request
 
 if TYPE_CHECKING:
@@ -68,6 +69,14 @@ class Calls:
         while self._finished[0][0] <= now:
             for tag in self._finished.popleft()[1]:
                 self._legs.pop(tag, None)
+
+    def move(self, old: Flow, new: Flow) -> None:
+        """A peer has come back another way (a phone with a new address, a connection that was opened again): what we
+        send in its dialogs goes there. All calls are looked through, which is rare and quick."""
+        for call in self._calls.values():
+            for leg in call.legs.values():
+                if isinstance(leg, Leg) and leg.flow == old:
+                    leg.flow = new
 
     def leg(self, request: Request) -> Leg | None:
         """The leg of an in-dialog request: by our tag, and the Call-ID must fit."""

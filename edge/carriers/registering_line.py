@@ -42,6 +42,8 @@ class RegisteringLine:
         self._probe_timer: asyncio.TimerHandle | None = None
         self._done: Callable[[], None] | None = None
         self._kept: tuple[Flow | None, bool] = (None, False)
+        self._last: Flow | None = None
+        """The flow of the newest registration that was granted."""
         self._shown: tuple[object, ...] = ()
 
     @property
@@ -189,6 +191,9 @@ class RegisteringLine:
         if flow is None:
             return
         if flow != before[0]:
+            if self._last is not None and self._last != flow and self._last.reliable:
+                self._ways.moved(self._last, flow)
+            self._last = flow
             self.ears.renew()
             self._probe = None
             if flow.reliable:

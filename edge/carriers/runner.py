@@ -106,14 +106,16 @@ class Carriers:
         learn_address: bool = True,
         store: CarrierStateStore | None = None,
         internal_error: Callable[[str], None] = lambda where: None,
+        moved: Callable[[Flow, Flow], None] = lambda old, new: None,
     ) -> None:
         """`jitter` gives numbers from 0 to 1. `learn_address`: take the address that carriers see us at into Contact,
-        to be switched off where the operator named one. `internal_error` counts faults of ours."""
+        to be switched off where the operator named one. `internal_error` counts faults of ours. `moved` is told
+        where a registration was lost with its connection and is held over another one."""
         self._driver = driver
         self._resolver = resolver
         self._clock = clock
         self._internal_error = internal_error
-        self._ways = Ways(driver, exchange, resolver, ids, jitter, self._spawn, learn_address)
+        self._ways = Ways(driver, exchange, resolver, ids, jitter, self._spawn, moved, learn_address)
         self._lines: dict[str, Proxies] = {}
         self._leaving: set[Proxies] = set()
         self._successors: dict[str, Proxies] = {}

@@ -95,6 +95,15 @@ class Binding:
         """The Contact value of a response: with the seconds that remain, at least 1."""
         return f"{self.contact};expires={max(1, round(self.expires_at - now))}"
 
+    def registered_by(self, other: Binding) -> bool:
+        """The device of `other` made this binding too: the same instance (RFC 5626), the same contact, or the same user
+        and REGISTER Call-ID, which a device keeps for as long as it runs (RFC 3261 section 10.2)."""
+        if self.instance is not None and other.instance is not None:
+            return self.instance == other.instance and self.reg_id == other.reg_id
+        if self.call_id == other.call_id and self.contact.uri.user == other.contact.uri.user:
+            return True
+        return self.contact.uri.equivalent(other.contact.uri)
+
     def same_device(self, other: Binding) -> bool:
         """Registered by the same device, as far as can be told: by instance, else by where it sits."""
         if self.instance is not None and other.instance is not None:

@@ -44,6 +44,8 @@ class Registrar:
         self._location = Location()
         self._snapshot = EMPTY
         self._listeners: list[Callable[[Aor], None]] = []
+        self.on_move: Callable[[Flow, Flow], None] = lambda old, new: None
+        """Called where a device that was registered over one flow has registered again over another."""
         self._hosts: dict[str, int] = {}
 
     def listen(self, on_change: Callable[[Aor], None]) -> None:
@@ -79,8 +81,13 @@ class Registrar:
         if isinstance(result, Rejected):
             return self._reject(request, flow, aor, result)
         if result.changed:
+            before = self._location.get(aor)
             self._put(aor, result.bindings)
             _log_change(result)
+            for new in (*result.added, *result.refreshed):
+                for old in before:
+                    if old.source != new.source and old.registered_by(new):
+                        self.on_move(old.source, new.source)
         return self._accept(request, result, now)
 
     def _accept(self, request: Request, result: Accepted, now: float) -> Response:

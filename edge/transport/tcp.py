@@ -23,7 +23,8 @@ class StreamLimits:
     `connections` open at once, `write_buffer` bytes a peer may leave unread before it is dropped, `first_message`
     seconds until a connection that was opened to us must have brought a message, `connect` seconds for a connection
     of ours to open (TLS included), `pong` seconds for the answer to a keep-alive from a peer that answered before,
-    `handshake` seconds for a peer to finish its TLS handshake, `handshakes` of all peers at once.
+    `handshake` seconds for a peer to finish its TLS handshake, `handshakes` of all peers at once, `silence` seconds
+    until a peer that says nothing is probed, and until one that acknowledges nothing is given up.
     """
 
     connections: int = 20_000
@@ -33,6 +34,7 @@ class StreamLimits:
     pong: float = 10.0
     handshake: float = 10.0
     handshakes: int = 1000
+    silence: float = 30.0
 
 
 class StreamUser(Protocol):
@@ -91,7 +93,7 @@ class StreamConnection(asyncio.Protocol):
             self.abort()
             return
         self.flow = Flow(self._kind, Address(own[0], own[1]), Address(peer[0], peer[1]), self.number)
-        _keep_watch(transport.get_extra_info("socket"))
+        _keep_watch(transport.get_extra_info("socket"), self._user.limits.silence)
         if (secured := transport.get_extra_info("ssl_object")) is not None:
             self.names = certified_names(secured.getpeercert())
         if self._accept is not None and not self._accept(self.names):
@@ -172,12 +174,13 @@ class StreamConnection(asyncio.Protocol):
             self.keep_alive(seconds)
 
 
-def _keep_watch(sock: socket.socket | None) -> None:
-    """Let the kernel find peers that vanished without a word: after 60 s of silence and 3 probes 10 s apart."""
+def _keep_watch(sock: socket.socket | None, seconds: float) -> None:
+    """Let the kernel find peers that vanished without a word (RFC 5482): it drops those who do not acknowledge what was
+    sent for so long, if only the probes that follow on as long a silence."""
     if sock is None:
         return
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, max(1, int(seconds)))
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, int(seconds / 3)))
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 60_000)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1000))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import socket
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 from peers import tones
 from peers.phone import Account
 from peers.ports import take_port, take_ports
-from peers.process import Output, PeerFailed, PeerProcess
+from peers.process import Output, PeerFailed, PeerProcess, connect_beside
 
 _MODULES = ("g711", "aufile", "auloop", "sndfile", "srtp", "uuid", "account", "contact", "menu", "ctrl_tcp")
 
@@ -31,6 +31,7 @@ class Baresip:
         media_encryption: str = "",
         ca_file: Path | None = None,
         register: bool = True,
+        inside: Sequence[str] = (),
     ) -> None:
         self.account = account
         self.folder = folder
@@ -80,14 +81,17 @@ class Baresip:
         (folder / "accounts").write_text(";".join(parts) + "\n")
         (folder / "contacts").write_text("")
         self._process = PeerProcess(
-            f"baresip {account.username}", ["baresip", "-s", "-f", str(folder)], folder / "baresip.log", cwd=folder
+            f"baresip {account.username}",
+            [*inside, "baresip", "-s", "-f", str(folder)],
+            folder / "baresip.log",
+            cwd=folder,
         )
         self.events = Output(f"baresip {account.username} events", folder / "events.log")
         self._answers = Output(f"baresip {account.username} answers", folder / "answers.log")
         self._token = 0
         try:
             self._process.wait_for(r"baresip is ready")
-            self._socket = socket.create_connection(("127.0.0.1", self._control_port), 5)
+            self._socket = connect_beside(self._process.process.pid, ("127.0.0.1", self._control_port))
             self._socket.settimeout(None)
         except (OSError, PeerFailed):
             self._process.stop()
@@ -103,6 +107,10 @@ class Baresip:
 
     def wait_registered(self, timeout: float = 10.0) -> None:
         self._process.wait_for(r"200 OK \(.*\) \[\d+ binding", timeout)
+
+    def kill(self) -> None:
+        """Cut its power: nobody is told."""
+        self._process.process.kill()
 
     def dial(self, target: str) -> None:
         """Call a number, an extension or a SIP URI."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 from peers import tones
@@ -30,6 +31,7 @@ class Linphone:
         address: str = "127.0.0.1",
         ca_file: Path | None = None,
         register: bool = True,
+        inside: Sequence[str] = (),
     ) -> None:
         self.account = account
         self.folder = folder
@@ -100,7 +102,7 @@ class Linphone:
         (folder / "linphonerc").write_text(text)
         self._process = PeerProcess(
             f"linphone {account.username}",
-            ["linphonec", "-c", str(folder / "linphonerc"), "-d", "6", "-l", "/dev/stdout"],
+            [*inside, "linphonec", "-c", str(folder / "linphonerc"), "-d", "6", "-l", "/dev/stdout"],
             folder / "linphonec.log",
             cwd=folder,
             env={"HOME": str(folder), "TERM": "dumb", "XDG_DATA_HOME": "", "XDG_CONFIG_HOME": ""},

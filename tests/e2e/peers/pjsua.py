@@ -42,6 +42,7 @@ class Pjsua:
         prack: bool = False,
         ring_with: int = 180,
         sip_port: int = 0,
+        inside: Sequence[str] = (),
     ) -> None:
         self.account = account
         self.folder = folder
@@ -73,7 +74,7 @@ class Pjsua:
         }
         self._process = PeerProcess(
             f"pjsua2 {account.username}",
-            [sys.executable, str(Path(__file__).with_name("pjsua_phone.py")), json.dumps(settings)],
+            [*inside, sys.executable, str(Path(__file__).with_name("pjsua_phone.py")), json.dumps(settings)],
             folder / "events.log",
             cwd=folder,
             stdin=subprocess.PIPE,
@@ -99,6 +100,10 @@ class Pjsua:
 
     def register(self) -> None:
         self._do("register")
+
+    def kill(self) -> None:
+        """Cut its power: nobody is told."""
+        self._process.process.kill()
 
     def unregister(self) -> None:
         self._do("unregister")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import re
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -152,6 +154,29 @@ class PeerProcess:
                 self.process.stdin.close()
         self.output.close()
         return status
+
+
+def connect_beside(pid: int, address: tuple[str, int]) -> socket.socket:
+    """A TCP connection to `address` as the process `pid` would open it, in the network namespace that it runs in."""
+    made: list[socket.socket | OSError] = []
+
+    def connect() -> None:
+        try:
+            with open(f"/proc/{pid}/ns/net") as namespace, open("/proc/self/ns/net") as own:
+                elsewhere = os.stat(namespace.fileno()).st_ino != os.stat(own.fileno()).st_ino
+                if elsewhere and ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), 0):
+                    raise OSError(ctypes.get_errno(), f"cannot enter the network namespace of {pid}")
+            made.append(socket.create_connection(address, 5))
+        except OSError as error:
+            made.append(error)
+
+    # a namespace is entered by one thread alone, which ends with that
+    thread = threading.Thread(target=connect)
+    thread.start()
+    thread.join()
+    if isinstance(made[0], OSError):
+        raise made[0]
+    return made[0]
 
 
 def _group_lives(group: int) -> bool:

@@ -39,6 +39,7 @@ class Sipp:
         timeout: float = 40.0,
         echo: bool = True,
         headers: Sequence[str] = (),
+        inside: Sequence[str] = (),
         **values: object,
     ) -> None:
         self.scenario = scenario
@@ -59,7 +60,7 @@ class Sipp:
         self.process = PeerProcess(
             f"sipp {scenario}",
             [
-                "sipp", remote, "-sf", str(xml), "-i", address, "-p", str(self.port), "-mi", address,
+                *inside, "sipp", remote, "-sf", str(xml), "-i", address, "-p", str(self.port), "-mi", address,
                 "-mp", str(self.media_port), "-cp", str(take_port()), "-t", {"udp": "u1", "tcp": "t1"}[transport],
                 "-m", str(calls), "-r", str(rate), "-nostdin", "-timeout", f"{timeout:.0f}s", "-timeout_error",
                 "-trace_msg", "-message_file", str(self._messages), "-trace_err", "-error_file", str(self._errors),
@@ -73,7 +74,11 @@ class Sipp:
         )  # fmt: skip
         self._timeout = timeout
         try:
-            poll(lambda: not self.process.running or _is_bound(self.port, transport), f"SIPp listens on {self.port}", 5)
+            poll(
+                lambda: not self.process.running or _is_bound(self.process.process.pid, self.port, transport),
+                f"SIPp listens on {self.port}",
+                5,
+            )
         except PeerFailed:
             self.process.stop()
             raise
@@ -150,10 +155,10 @@ _PLACE = re.compile(r"\{\{(\w+)(\|[^{}]*)?\}\}")
 _MESSAGE = re.compile(rb"^(?:UDP|TCP|TLS) message (sent|received) [(\[](\d+)[^\n]*\n\n", re.MULTILINE)
 
 
-def _is_bound(port: int, transport: str) -> bool:
+def _is_bound(pid: int, port: int, transport: str) -> bool:
     wanted = f":{port:04X}"
-    for table in ("/proc/net/udp", "/proc/net/udp6") if transport == "udp" else ("/proc/net/tcp", "/proc/net/tcp6"):
-        path = Path(table)
+    for table in (transport, f"{transport}6"):
+        path = Path(f"/proc/{pid}/net/{table}")  # of the network namespace that it runs in
         if path.exists() and any(line.split()[1].endswith(wanted) for line in path.read_text().splitlines()[1:]):
             return True
     return False

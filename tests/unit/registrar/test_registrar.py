@@ -10,6 +10,7 @@ import pytest
 from config.model import Rows, Seat, Trunk
 from config.snapshot import Snapshot
 from edge.registrar.registrar import Registrar
+from edge.sip.flow import Address, Flow
 
 from .phones import TCP, UDP
 from .rig import BULK, NOON, OTHER, PBX, SEAT, Office, with_password
@@ -189,3 +190,21 @@ class TestRestore:
         after.apply(Snapshot(Rows(seats=(SEAT,)), 1))
         after.restore(before.registrar.live(1000.0), 1061.0)
         assert after.live(1061.0) == []
+
+
+def test_a_device_that_comes_back_another_way_is_told() -> None:
+    """Calls follow it: by its contact, its instance, or its Call-ID with another address; others are others."""
+    office = Office()
+    moves: list[tuple[Flow, Flow]] = []
+    office.registrar.on_move = lambda old, new: moves.append((old, new))
+    ways = [Flow("udp", UDP.local, Address(f"198.51.100.{n}", 5060)) for n in range(5)]
+    office.send(SEAT, "<sip:201@192.168.1.5>", flow=ways[0])
+    office.send(SEAT, "<sip:201@192.168.1.5>", flow=ways[1])
+    assert moves == [(ways[0], ways[1])], "its mapping in the NAT changed"
+    office.send(SEAT, "<sip:201@10.0.0.9>", flow=ways[2])
+    assert moves[1:] == [(ways[1], ways[2])], "it is in another network"
+    moves.clear()
+    office.send(OTHER, "<sip:202@192.168.1.5>", flow=ways[3])
+    office.send(SEAT, "<sip:201@192.168.1.7>", flow=ways[4], call_id="another phone")
+    office.send(SEAT, "<sip:201@192.168.1.7>", flow=ways[4], call_id="another phone")
+    assert moves == []
