@@ -3,8 +3,8 @@
     python line.py NAME-A NAMESPACE-A ADDRESS-A NAME-B NAMESPACE-B ADDRESS-B
 
 Opens two TUN devices, gives each away to its namespace, and forwards what one sends to the other. It says READY, then
-takes commands on its standard input, each answered with DONE and the packets lost so far: `delay SECONDS` (each way), `loss SHARE` (each way), `dead` and `alive`. Kernels
-without `tc netem` do as well.
+takes commands on its standard input, each answered with DONE and the number of packets lost so far: `delay SECONDS`
+(each way), `loss SHARE` (each way), `dead`, `alive` and `lost`. Kernels without `tc netem` do as well.
 """
 
 from __future__ import annotations

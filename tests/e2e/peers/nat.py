@@ -88,7 +88,7 @@ class Nat:
         """What a command is run behind, to run at home."""
         return ["ip", "netns", "exec", self.home]
 
-    def line(self, command: str = " ") -> int:
+    def line(self, command: str = "lost") -> int:
         """Change the line (`line.py`); the packets that it has lost so far."""
         assert self._line is not None and self._line.process.stdin is not None
         mark = self._line.output.mark
