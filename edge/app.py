@@ -8,7 +8,7 @@ import random
 import secrets
 import signal
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from datetime import timedelta
 from importlib.metadata import version
 from ipaddress import ip_address, ip_network
@@ -53,6 +53,7 @@ from edge.inbound.registrations import Registrations
 from edge.inbound.steps.authenticate import Authenticator, DigestSettings
 from edge.inbound.steps.identify import Identifier
 from edge.journal.file import JournalFile
+from edge.notify import Notify
 from edge.observability.hep import HepExport
 from edge.observability.kept import KeptTraces
 from edge.observability.logging import LineWriter, configure, get_logger
@@ -62,6 +63,7 @@ from edge.observability.trace import Tap
 from edge.registrar.keeper import Keeper
 from edge.registrar.qualify import Qualifier
 from edge.registrar.registrar import Registrar, RegistrarSettings
+from edge.reload import Reload
 from edge.sip.auth.nonce import Nonces
 from edge.sip.endpoint import Endpoint
 from edge.sip.errors import RemoteProtocolError
@@ -99,6 +101,8 @@ STOP_SECONDS = 3.0
 
 _RELAY_WAITS = 600
 """Seconds for which the relay of an edge that was killed keeps its calls for the next."""
+_TIMER_C = 610.0
+"""Over the longest `answer_timeout` that there may be: calls have their own timer, which a reload may change."""
 
 GC_THRESHOLDS = (10_000, 20, 20)
 """Calls leave no cycles behind, so the collector finds next to nothing. With Python's defaults it would walk through
@@ -108,8 +112,18 @@ all live calls every few seconds, and hold up their signalling for as long as it
 class Edge:
     """One running edge. `start` raises what its rooms raise: ListenError, RelayError, ConfigError, each in words."""
 
-    def __init__(self, settings: Settings, dropped_lines: Callable[[], int] = lambda: 0) -> None:
-        """`dropped_lines`: log lines lost so far, for the metric."""
+    driver: Driver
+    registrar: Registrar
+    carriers: Carriers
+    kept: KeptTraces
+
+    def __init__(
+        self,
+        settings: Settings,
+        dropped_lines: Callable[[], int] = lambda: 0,
+        load: Callable[[], Settings] | None = None,
+    ) -> None:
+        """`dropped_lines`: log lines lost so far, for the metric. `load` reads the settings anew, for a reload."""
         self.settings = settings
         self._dropped_lines = dropped_lines
         self.clock = SystemClock()
@@ -117,8 +131,10 @@ class Edge:
         self.metrics = Metrics(version("sip-edge"), settings.edge_name)
         self.tap = Tap(settings.trace_megabytes * 1024 * 1024)
         self.calls = Calls()
-        self.hep = _hep(settings)
         self._stack = AsyncExitStack()
+        self.hep = _hep(settings)
+        self._stack.callback(lambda: self.hep.close() if self.hep is not None else None)
+        self.reload = Reload(self, load or (lambda: self.settings))
         self._random = random.Random()
 
     async def start(self) -> None:
@@ -157,7 +173,7 @@ class Edge:
         found = read_journal(settings.data_dir / "journal", clock, boot)
         for line in found.records.values():
             self.writer.put_again(line)
-        purge = PurgeJob(
+        purge = self._purge = PurgeJob(
             records,
             clock.utcnow,
             timedelta(days=settings.call_records_keep_days),
@@ -165,15 +181,14 @@ class Edge:
             purged=self.metrics.purged,
         )
 
-        timers = TimerConfig(t1=settings.t1, t2=settings.t2, t4=settings.t4, c=settings.answer_timeout + 10)
+        timers = TimerConfig(t1=settings.t1, t2=settings.t2, t4=settings.t4, c=_TIMER_C)
         self.guard = Guard(
-            GuardLimits(
-                settings.guard_rate, settings.guard_burst, settings.max_message_bytes, settings.guard_connections
-            ),
+            self.guard_limits(settings),
             refused=lambda verdict: self.metrics.dropped(verdict.value),
             known=lambda host: self.registrar.has_bindings_from(host) or self.carriers.at(host),
         )
         self.tls = Tls(_tls_files(settings))
+        dispatch: Dispatch
         self.driver = Driver(
             Endpoint(self.ids, timers),
             [_listener(listener, self.tls) for listener in settings.effective_listeners],
@@ -341,6 +356,16 @@ class Edge:
             self.calls.on_empty()
         return len(self.calls)
 
+    def reload_soon(self) -> None:
+        """Reload the settings (SIGHUP); what came of it is in the log."""
+
+        async def run() -> None:
+            with suppress(ConfigError):
+                await self.reload()
+
+        task = asyncio.get_running_loop().create_task(run())
+        task.add_done_callback(self._work_done)
+
     def reload_certificates(self) -> None:
         """Read all TLS files again; connections from now on use them, those that are up go on. Raises TlsFileError, in
         words, and then changes nothing."""
@@ -348,6 +373,29 @@ class Edge:
         self.driver.tls_client = self.tls.client
         expires = self.tls.expires()
         log.info("tls.reloaded", expires=expires.isoformat() if expires is not None else None)
+
+    # -- what a reload changes (edge/reload.py) ----------------------------------------------------------------------
+
+    @staticmethod
+    def guard_limits(settings: Settings) -> GuardLimits:
+        """Limits of the guard, of these settings."""
+        return GuardLimits(
+            settings.guard_rate, settings.guard_burst, settings.max_message_bytes, settings.guard_connections
+        )
+
+    def capture(self, settings: Settings) -> None:
+        """Copy messages to the capture server of these settings from now on."""
+        old, self.hep = self.hep, _hep(settings)
+        if old is not None:
+            old.close(0.0)
+
+    def use_mail(self, settings: Settings) -> None:
+        """Mail faxes as these settings say from now on."""
+        self._outbox.transport, self._outbox.sender = _mail(settings), settings.fax_sender
+
+    def keep_calls(self, settings: Settings) -> None:
+        """Keep call records for as long as these settings say from now on."""
+        self._purge.keep_calls = timedelta(days=settings.call_records_keep_days)
 
     def snapshot(self) -> Snapshot:
         """The provisioning that holds now."""
@@ -371,7 +419,9 @@ class Edge:
         spool = FaxSpool(settings.data_dir / "fax")
         engine = FaxEngine(spool, FaxOptions(media, settings.media_ports))
         tables = FaxTables(acquire)
-        outbox = Outbox(spool, tables, engine, _mail(settings), box, settings.fax_sender, self.clock.utcnow)
+        outbox = self._outbox = Outbox(
+            spool, tables, engine, _mail(settings), box, settings.fax_sender, self.clock.utcnow
+        )
         return FaxDesk(self.engine, engine, outbox, tables, box, media, settings.media_advertised or media)
 
     def _audit(self, acquire: Acquire, instance: UUID) -> audit.Audit:
@@ -433,15 +483,17 @@ class Edge:
         self.calls.on_empty = lambda: done() if self.admission.draining else None
 
 
-async def serve(settings: Settings) -> None:
-    """Run an edge until SIGTERM or SIGINT, or until a drained edge has ended its last call.
+async def serve(settings: Settings, load: Callable[[], Settings] | None = None) -> None:
+    """Run an edge until SIGTERM or SIGINT, or until a drained edge has ended its last call. SIGHUP reloads the
+    settings, which `load` reads.
 
     Raises ConfigError where it cannot start, with the thing and the remedy.
     """
     gc.set_threshold(*GC_THRESHOLDS)
     lines = LineWriter(2)
     configure(lines, settings.log_level, settings.log_mask_numbers)
-    edge = Edge(settings, lambda: lines.dropped)
+    edge = Edge(settings, lambda: lines.dropped, load)
+    notify = Notify()
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -453,9 +505,12 @@ async def serve(settings: Settings) -> None:
             await edge.abandon()
             raise ConfigError(str(error)) from None
         edge.when_drained(stop.set)
+        loop.add_signal_handler(signal.SIGHUP, edge.reload_soon)
+        notify.ready(f"{settings.edge_name} takes calls")
         try:
             await stop.wait()
         finally:
+            notify.stopping()
             await edge.stop()
     finally:
         lines.close()

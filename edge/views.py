@@ -212,6 +212,10 @@ class Views:
         """Wall clock."""
         return self._edge.clock.utcnow()
 
+    async def reload(self) -> tuple[Sequence[str], Sequence[str]]:
+        """Read settings and certificates again."""
+        return await self._edge.reload()
+
     def forget(self, calls: Sequence[str]) -> int:
         """Forget the messages of calls."""
         edge = self._edge

@@ -14,6 +14,7 @@ from typing import Final
 
 from aiohttp import web
 
+from config.errors import ConfigError
 from config.store import AWAY
 from dialplan.explain import Question
 from dialplan.model import SourceKind
@@ -86,6 +87,7 @@ def application(views: AdminViews) -> web.Application:
         web.post("/faxes/{fax}/resend", _resend_fax),
         web.post("/drain", _drain),
         web.post("/forget", _forget),
+        web.post("/reload", _reload),
     ])  # fmt: skip
     return app
 
@@ -104,7 +106,7 @@ async def _errors(request: web.Request, handler: _Handler) -> web.StreamResponse
         return await handler(request)
     except web.HTTPException as e:
         return _error(e.status, f"{request.method} {request.path}: {e.reason}")
-    except ValueError as e:
+    except (ValueError, ConfigError) as e:
         return _error(400, str(e))
     except AWAY as e:
         return _error(503, f"the database does not answer ({type(e).__name__}: {e})")
@@ -256,6 +258,11 @@ async def _send_fax(request: web.Request) -> web.Response:
     pdf = await request.read()
     fax = await request.app[_VIEWS].faxes.send(query["account"], query["from"], query["to"], pdf, resolution)
     return _json({"fax": fax})
+
+
+async def _reload(request: web.Request) -> web.Response:
+    changed, restart = await request.app[_VIEWS].reload()
+    return _json({"changed": changed, "restart": restart})
 
 
 async def _forget(request: web.Request) -> web.Response:

@@ -169,6 +169,11 @@ class AdminViews(Protocol):
         """Wall clock."""
         ...
 
+    async def reload(self) -> tuple[Sequence[str], Sequence[str]]:
+        """Read settings and certificates again: names of what changed, and of what changed and wants a restart. Raises
+        ConfigError; then nothing changed."""
+        ...
+
     def forget(self, calls: Sequence[str]) -> int:
         """Forget the messages of these calls (our ids of them); of how many there were any."""
         ...

@@ -44,9 +44,9 @@ class Records(Protocol):
     def put(self, record: Record) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Engine:
-    """The rooms that a call walks through."""
+    """The rooms that a call walks through. Only `call_timers` may be replaced; it holds for calls from then on."""
 
     name: str
     """This edge's name."""

@@ -284,7 +284,8 @@ class PurgeJob:
             raise ValueError(f"call records may be kept for at most {SIX_MONTHS.days} days, not {keep_calls}")
         self._records = records
         self._utc = utc
-        self._keep_calls = keep_calls
+        self.keep_calls = keep_calls
+        """May be replaced at any time."""
         self._also = also
         self._purged = purged
         self._closing = asyncio.Event()
@@ -296,7 +297,7 @@ class PurgeJob:
         for purge in self._also:
             purge()
         try:
-            purged = await self._records.purge(now, self._keep_calls)
+            purged = await self._records.purge(now, self.keep_calls)
         except AWAY as e:
             self._log.warning("records.purge_failed", error=f"{type(e).__name__}: {e}")
             return _PURGE_EVERY

@@ -103,6 +103,16 @@ def drain(config: Config = None, admin: Admin = None) -> None:
     print(f"The edge takes no new calls and ends when the {text(answer.get('calls'))} that are up are over.")
 
 
+def reload(config: Config = None, admin: Admin = None) -> None:
+    """Read settings and certificates again; calls go on. What wants a restart is named."""
+    answer = edge_client(config, admin).row("/reload", post=True)
+    changed, restart = answer.get("changed"), answer.get("restart")
+    names = ", ".join(map(text, changed)) if isinstance(changed, list) else ""
+    print(f"Changed: {names or 'no setting'}. Certificates were read again.")
+    if isinstance(restart, list) and restart:
+        print(f"These hold after a restart only: {', '.join(map(text, restart))}.")
+
+
 def _now() -> datetime:
     return datetime.now(UTC)  # noqa: TID251  a command shows the time of the person who asks
 

@@ -13,4 +13,4 @@ def run(config: Config = None) -> None:
 
     from edge.app import serve
 
-    uvloop.run(serve(chosen))
+    uvloop.run(serve(chosen, lambda: settings(config)))

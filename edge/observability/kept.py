@@ -39,7 +39,7 @@ class KeptTraces:
         self.dropped = 0
         """Calls that were not kept: too many at once, or the disk is full or broken."""
         self._folder = folder
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
         self._tap = tap
         self._now = now
         self._wall = wall
@@ -49,7 +49,7 @@ class KeptTraces:
 
     def want(self, call: str) -> None:
         """Keep this call, soon."""
-        if not self._max_bytes:
+        if not self.max_bytes:
             return
         if len(self._due) >= _WAITING:
             self.dropped += 1
@@ -102,7 +102,7 @@ class KeptTraces:
         total = sum(size for _, size, _ in files)
         oldest = self._wall() - KEPT_SECONDS
         for written_at, size, path in files:
-            if written_at > oldest and total <= self._max_bytes:
+            if written_at > oldest and total <= self.max_bytes:
                 break
             Path(path).unlink(missing_ok=True)
             total -= size

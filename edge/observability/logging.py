@@ -144,14 +144,12 @@ def configure(lines: Lines, level: str = "info", mask_numbers: bool = True) -> N
 
     `mask_numbers` hides the last three digits of every number; False writes whole numbers, a withheld caller's never.
     """
-    if level not in LEVELS:
-        raise ValueError(f"log level {level!r} is not one of {', '.join(LEVELS)}")
+    adjust(level, mask_numbers)
     _Output.lines = lines
-    _Output.mask_numbers = mask_numbers
-    _Output.levels = frozenset(LEVELS[LEVELS.index(level) :])
     structlog.configure(
         processors=[_hand_over],
-        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        # loggers are cached with their class, and the level may change: `_hand_over` looks at it
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
         logger_factory=_Sink,
         cache_logger_on_first_use=True,
     )
@@ -159,6 +157,14 @@ def configure(lines: Lines, level: str = "info", mask_numbers: bool = True) -> N
     root.handlers[:] = [_LibraryHandler()]
     root.setLevel(logging.WARNING)
     logging.captureWarnings(True)
+
+
+def adjust(level: str, mask_numbers: bool) -> None:
+    """Change the level, and whether numbers are shortened, while the process runs."""
+    if level not in LEVELS:
+        raise ValueError(f"log level {level!r} is not one of {', '.join(LEVELS)}")
+    _Output.levels = frozenset(LEVELS[LEVELS.index(level) :])
+    _Output.mask_numbers = mask_numbers
 
 
 class RoomLogger:
@@ -222,6 +228,8 @@ class _Sink:
 
 
 def _hand_over(_logger: object, level: str, event: structlog.typing.EventDict) -> str:
+    if level not in _Output.levels:
+        raise structlog.DropEvent
     name = event.pop("event")
     _put(level, _line(level, str(name), event))
     return ""

@@ -98,6 +98,12 @@ class Tap:
         while self.bytes_kept > self._max_bytes:
             self._evict()
 
+    def resize(self, max_bytes: int) -> None:
+        """Keep at most so many bytes from now on."""
+        self._max_bytes = max_bytes
+        while self.bytes_kept > max_bytes:
+            self._evict()
+
     def link(self, call: str, sip_call_id: str) -> None:
         """The dialogs of `sip_call_id` belong to our `call`. The first one linked is the caller's."""
         if not self._max_bytes:

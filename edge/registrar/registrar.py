@@ -40,7 +40,8 @@ class Registrar:
     def __init__(self, utcnow: Callable[[], datetime], settings: RegistrarSettings | None = None) -> None:
         """`utcnow` gives the wall clock as an aware datetime."""
         self._utc = utcnow
-        self._settings = settings or RegistrarSettings()
+        self.settings = settings or RegistrarSettings()
+        """May be replaced at any time; holds for the next REGISTER."""
         self._location = Location()
         self._snapshot = EMPTY
         self._listeners: list[Callable[[Aor], None]] = []
@@ -75,7 +76,7 @@ class Registrar:
             )
         if not _may_register(who, request):
             return self._reject(request, flow, aor, Rejected(403, "To names somebody else"))
-        settings = self._settings
+        settings = self.settings
         rules = Rules(who.max_contacts, bulk, settings.min_expires, settings.max_expires, settings.default_expires)
         result = update(self._location.get(aor), aor, request, flow, rules, now)
         if isinstance(result, Rejected):

@@ -70,7 +70,8 @@ class Guard:
         for sources that are over the rate only."""
         self._refused = refused
         self._known = known
-        self._limits = limits or GuardLimits()
+        self.limits = limits or GuardLimits()
+        """May be replaced at any time."""
         self._exempt = tuple(exempt)
         self._sources: dict[str, _Source] = {}
         self._prefixes: dict[str, str] = {}  # IPv6 address -> its /64
@@ -87,7 +88,7 @@ class Guard:
         if not source.exempt:
             if source.banned_until > now:
                 return self._refuse(Verdict.BANNED)
-            limits = self._limits
+            limits = self.limits
             tokens = min(limits.burst, source.tokens + (now - source.seen) * limits.rate)
             source.seen = now
             if tokens < 1.0:
@@ -96,7 +97,7 @@ class Guard:
                     return self._refuse(Verdict.RATE)
             else:
                 source.tokens = tokens - 1.0
-        if len(data) > self._limits.datagram:
+        if len(data) > self.limits.datagram:
             return self._refuse(Verdict.OVERSIZED)
         if data and not 0x20 < data[0] < 0x7F and data[0] not in b"\r\n\0":
             return self._refuse(Verdict.GARBAGE)
@@ -111,7 +112,7 @@ class Guard:
             return Verdict.PASS
         if source.banned_until > now:
             return self._refuse(Verdict.BANNED)
-        return self._refuse(Verdict.CONNECTIONS) if already >= self._limits.connections else Verdict.PASS
+        return self._refuse(Verdict.CONNECTIONS) if already >= self.limits.connections else Verdict.PASS
 
     def ban(self, host: str, seconds: float, now: float) -> None:
         """Hear nothing from `host` for `seconds`; without effect on exempt networks."""
@@ -152,7 +153,7 @@ class Guard:
         if source is None:
             if len(self._sources) >= _MOST_SOURCES:
                 self._forget(now)
-            source = self._sources[key] = _Source(self._limits.burst, now, self._is_exempt(key))
+            source = self._sources[key] = _Source(self.limits.burst, now, self._is_exempt(key))
         return source
 
     def _is_exempt(self, key: str) -> bool:
@@ -161,7 +162,7 @@ class Guard:
 
     def _forget(self, now: float) -> None:
         """Drop sources whose bucket is full again; under a flood of spoofed sources the oldest ones without a ban."""
-        idle = self._limits.burst / self._limits.rate
+        idle = self.limits.burst / self.limits.rate
         old = [key for key, s in self._sources.items() if s.banned_until <= now and s.seen + idle <= now]
         if not old:
             old = [key for key, s in self._sources.items() if s.banned_until <= now][: _MOST_SOURCES // 4]

@@ -133,9 +133,10 @@ class Outbox:
         self._spool = spool
         self._tables = tables
         self._documents = documents
-        self._transport = transport
+        self.transport = transport
+        """May be replaced at any time; so may `sender`."""
         self._secrets = secrets
-        self._sender = sender
+        self.sender = sender
         self._now = now
         self._grace = grace
         self._wake = asyncio.Event()
@@ -198,13 +199,13 @@ class Outbox:
     async def _send(self, due: DueMail) -> bool:
         fax_id = due.meta.id
         try:
-            message = compose(due.meta, due.result, due.pdf, self._sender, due.encrypted)
+            message = compose(due.meta, due.result, due.pdf, self.sender, due.encrypted)
         except ValueError as error:
             # Its document is gone, or the address is none.
             await self._fail(due, str(error))
             return False
         try:
-            await self._transport.send(message)
+            await self.transport.send(message)
         except MailRefused as error:
             await self._fail(due, str(error))
             return False

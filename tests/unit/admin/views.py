@@ -118,6 +118,9 @@ class FakeViews:
     def limits(self) -> Sequence[LimitView]:
         return [LimitView("number", "+49301", "in", 1, 2)]
 
+    async def reload(self) -> tuple[Sequence[str], Sequence[str]]:
+        return ["log_level"], ["listeners"]
+
     def forget(self, calls: Sequence[str]) -> int:
         self.forgotten = list(calls)
         return len(calls)
