@@ -1,0 +1,66 @@
+"""What starts an edge in the field: the unit as systemd reads it, the container files as far as they can be read.
+
+No container engine is asked: images are not built here.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from config.settings import load_settings
+
+ROOT = Path(__file__).parents[3]
+DEPLOY = ROOT / "deploy"
+UNIT = DEPLOY / "sip-edge.service"
+
+
+@pytest.mark.adapter
+def test_systemd_reads_the_unit(tmp_path: Path) -> None:
+    """No unknown setting, nothing misspelt; and what the unit can reach is little (exposure at most 2.0 of 10)."""
+    unit = tmp_path / "sip-edge.service"
+    unit.write_text(UNIT.read_text().replace("/opt/sip-edge/.venv/bin/sip-edge", "/bin/true"))
+    read = subprocess.run(["systemd-analyze", "verify", "--man=no", str(unit)], capture_output=True, text=True)
+    complaints = [line for line in read.stderr.splitlines() if unit.name in line]
+    assert read.returncode == 0 and not complaints, read.stderr
+    checked = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", "--threshold=20", str(unit)], capture_output=True, text=True
+    )
+    assert checked.returncode == 0, checked.stdout[-400:] + checked.stderr
+
+
+def test_the_unit_starts_what_there_is() -> None:
+    """It waits for the edge's own word, is watched, and reloads with the command that there is."""
+    text = UNIT.read_text()
+    assert "Type=notify" in text and re.search(r"^WatchdogSec=\d+$", text, re.MULTILINE)
+    commands = re.findall(r"^Exec\w+=\S*/sip-edge (\w+)", text, re.MULTILINE)
+    assert commands == ["run", "reload"]
+    shown = subprocess.run([str(ROOT / ".venv/bin/sip-edge"), "--help"], capture_output=True, text=True)
+    assert all(f" {command} " in shown.stdout for command in commands)
+
+
+def test_the_image_has_what_the_program_needs() -> None:
+    """Every package of the wheel is copied, every source exists, and nobody is root."""
+    text = (DEPLOY / "Containerfile").read_text()
+    sources = [word for line in re.findall(r"^COPY (?!--from)(.*)$", text, re.MULTILINE) for word in line.split()[:-1]]
+    assert all((ROOT / source).exists() for source in sources)
+    packages = re.search(r"packages = \[(.*)\]", (ROOT / "pyproject.toml").read_text().partition("wheel]")[2])
+    assert packages is not None
+    assert set(re.findall(r'"(\w+)"', packages[1])) <= set(sources)
+    assert text.rindex("USER sip-edge") > text.rindex("RUN ")
+    wanted = re.search(r'run\) wanted="([^"]*)"', (ROOT / "scripts/install-debian").read_text())
+    assert wanted is not None and all(package in text for package in wanted[1].split())
+
+
+def test_the_compose_file_fits_the_image() -> None:
+    """Its paths exist, its command is one of ours, its settings file can be read by the edge."""
+    services = yaml.safe_load((DEPLOY / "compose.yml").read_text())["services"]
+    edge = services["edge"]
+    assert (DEPLOY / edge["build"]["context"] / edge["build"]["dockerfile"]).resolve() == DEPLOY / "Containerfile"
+    assert edge["command"][0] == "run"
+    assert edge["network_mode"] == "host" and services["database"]["ports"] == ["127.0.0.1:5432:5432"]
+    load_settings(ROOT / "config/example.toml", {})
