@@ -54,6 +54,7 @@ from edge.inbound.steps.authenticate import Authenticator, DigestSettings
 from edge.inbound.steps.identify import Identifier
 from edge.journal.file import JournalFile
 from edge.notify import Notify
+from edge.observability.clock_watch import ClockWatch
 from edge.observability.hep import HepExport
 from edge.observability.kept import KeptTraces
 from edge.observability.logging import LineWriter, configure, get_logger
@@ -131,6 +132,7 @@ class Edge:
         self.metrics = Metrics(version("sip-edge"), settings.edge_name)
         self.tap = Tap(settings.trace_megabytes * 1024 * 1024)
         self.calls = Calls()
+        self.clock_watch = ClockWatch(lambda: self.clock.utcnow().timestamp(), self.clock.now)
         self._stack = AsyncExitStack()
         self.hep = _hep(settings)
         self._stack.callback(lambda: self.hep.close() if self.hep is not None else None)
@@ -179,6 +181,7 @@ class Edge:
             timedelta(days=settings.call_records_keep_days),
             also=[lambda: self.tap.purge(self.driver.now()), lambda: self.kept.purge()],
             purged=self.metrics.purged,
+            trusted=lambda: self.clock_watch.trusted,
         )
 
         timers = TimerConfig(t1=settings.t1, t2=settings.t2, t4=settings.t4, c=_TIMER_C)
@@ -305,6 +308,8 @@ class Edge:
         self._run(purge.run(), purge.close)
         self.qualifier.start()
         stack.callback(self.qualifier.stop)
+        self.clock_watch.start()
+        stack.callback(self.clock_watch.stop)
         watch = LoopWatch(self.metrics.loop_lag)
         watch.start()
         stack.callback(watch.stop)

@@ -253,6 +253,7 @@ class Views:
             attempts_up=len(edge.calls) + len(edge.calls.books.closing),
             differences=edge.audit.differences,
             disagreements=edge.audit.disagreements,
+            clock_steps=edge.clock_watch.steps,
             traces={"kept": edge.kept.kept, "dropped": edge.kept.dropped},
             captured={"sent": edge.hep.sent, "dropped": edge.hep.dropped} if edge.hep is not None else {},
         )

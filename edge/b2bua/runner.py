@@ -94,6 +94,7 @@ class CallRunner:
         "_winner_sip",
         "a",
         "attempt",
+        "began",
         "consulted",
         "conversation",
         "id",
@@ -131,6 +132,8 @@ class CallRunner:
         self.started_at: datetime = engine.clock.utcnow()
         self.lost_at: datetime | None = None
         """When a call ended that a restart of the edge cut off; None: it ends when it ends."""
+        self.began: float | None = engine.driver.now()
+        """The same on the driver's clock; None for a call that an earlier process began."""
         self._engine = engine
         self._call = Call(
             a.offer,
@@ -699,7 +702,8 @@ class CallRunner:
         return CallRecord(
             id=self.id,
             edge=engine.name,
-            started_at=self.started_at,
+            # by the clock that never steps, like all its other times: lengths are right whatever the wall clock did
+            started_at=engine.wall(self.began) or self.started_at,
             ringing_at=engine.wall(call.ringing_at),
             answered_at=engine.wall(call.answered_at),
             ended_at=self.lost_at or engine.clock.utcnow(),

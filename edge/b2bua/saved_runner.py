@@ -152,6 +152,7 @@ def restore(
     call.plan = decided.plan
     call._call = saved_call.restore(saved.call, engine.call_timers)
     call.started_at = saved.started_at
+    call.began = None
     call.media.restore(saved.media)
     call._legs_made = saved.legs_made
     call._attempts = saved.attempts

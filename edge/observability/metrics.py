@@ -78,6 +78,8 @@ class Live:
     """How often they began to disagree since the start."""
     traces: Mapping[str, int] = field(default_factory=dict)
     """Failed and refused calls since the start, by what became of their messages (kept, dropped)."""
+    clock_steps: int = 0
+    """Steps of the wall clock since the start."""
     captured: Mapping[str, int] = field(default_factory=dict)
     """Messages for the capture server since the start (sent, dropped)."""
 
@@ -306,9 +308,11 @@ class _LiveCollector(Collector):
             for key, count in counts.items():
                 counter.add_metric([key], count)
             yield counter
-        yield CounterMetricFamily(
-            "sip_edge_retransmissions", "SIP messages sent again", value=float(live.retransmissions)
-        )
+        for name, text, count in (
+            ("retransmissions", "SIP messages sent again", live.retransmissions),
+            ("clock_steps", "Steps of the wall clock", live.clock_steps),
+        ):
+            yield CounterMetricFamily(f"sip_edge_{name}", text, value=float(count))
         for name, text, value in (
             ("relay_up", "1 if the media relay answers", live.relay_up),
             ("relay_sessions", "Media relay sessions that hold ports", live.relay_sessions),
