@@ -1,0 +1,332 @@
+"""What an edge stands on goes away while calls come: it is named, counted and survived, and the books balance after it.
+
+Faults are real: the database's connections are cut, the relay is killed, the disk is a small one that is full, name
+servers and the mail server are gone, the wall clock jumps.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import select
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import asyncpg
+import pytest
+from peers.edge import Edge
+from peers.fixtures import Peers, artifacts
+from peers.ports import take_port
+from peers.process import poll
+from peers.sipp import Sipp
+
+from config.embedded import EmbeddedPostgres
+
+pytestmark = pytest.mark.sipp
+
+CARRIER, PHONE, CALLER = "127.0.0.71", "127.0.0.72", "+4930123456"
+NUMBER = "+4922838601"
+PASSWORD = "alice-Pass-7351"
+FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
+
+
+class Wire:
+    """A Unix socket in front of PostgreSQL's: what a network is between an edge and its database. It can be cut."""
+
+    def __init__(self, folder: Path, server: str) -> None:
+        self.folder = folder
+        self._server = f"{server}/.s.PGSQL.5432"
+        self._path = str(folder / ".s.PGSQL.5432")
+        self._open: list[socket.socket] = []
+        self._listening: socket.socket | None = None
+        self.mend()
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://postgres@/outages?host={self.folder}"
+
+    def mend(self) -> None:
+        """Take connections (again)."""
+        listening = self._listening = socket.socket(socket.AF_UNIX)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._path)
+        listening.bind(self._path)
+        listening.listen(100)
+        threading.Thread(target=self._accept, args=(listening,), daemon=True).start()
+
+    def cut(self) -> None:
+        """End every connection at once, and take none."""
+        if self._listening is not None:
+            self._listening.shutdown(socket.SHUT_RDWR)
+            self._listening.close()
+            self._listening = None
+        os.unlink(self._path)
+        for one in self._open:
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+        self._open.clear()
+
+    def _accept(self, listening: socket.socket) -> None:
+        while True:
+            try:
+                near, _ = listening.accept()
+                far = socket.socket(socket.AF_UNIX)
+                far.connect(self._server)
+            except OSError:
+                return
+            self._open.append(near)
+            threading.Thread(target=_pump, args=(near, far), daemon=True).start()
+
+
+def _pump(near: socket.socket, far: socket.socket) -> None:
+    """Both ways, until either ends; both are closed then."""
+    with near, far, contextlib.suppress(OSError):
+        while True:
+            for source in select.select([near, far], [], [])[0]:
+                data = source.recv(65536)
+                if not data:
+                    return
+                (far if source is near else near).sendall(data)
+
+
+class FakedEdge(Edge):
+    """An edge whose wall clock a test moves."""
+
+    clock: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            **super().environment,
+            "LD_PRELOAD": str(FAKETIME),
+            "FAKETIME_TIMESTAMP_FILE": str(self.clock),
+            "FAKETIME_CACHE_DURATION": "1",
+            "DONT_FAKE_MONOTONIC": "1",
+        }
+
+
+class Site:
+    """An edge with a seat, a carrier and a database that can be cut off."""
+
+    def __init__(self, folder: Path, database: EmbeddedPostgres, wire: Wire, disk: Path) -> None:
+        self.folder = folder
+        self.database = database
+        self.wire = wire
+        self.disk = disk
+        self.peers: Peers
+        self.edge: FakedEdge
+
+    def begin(self, edge: FakedEdge, peers: Peers) -> None:
+        self.edge, self.peers = edge, peers
+        assert edge.command("migrate", "up").returncode == 0
+        edge.provision(document())
+        edge.start()
+
+    def calls(self, count: int, rate: int = 20) -> tuple[Sipp, Sipp]:
+        """The carrier calls the seat so often; who calls and who answers."""
+        port = take_port()
+        common = {"username": "alice", "password": PASSWORD, "address": PHONE, "port": port}
+        self.peers.sipp("register", remote=self.edge.server(), **common).wait()
+        answering = self.peers.sipp("uas_answer", address=PHONE, port=port, calls=count, echo=False)
+        calling = self.peers.sipp(
+            "uac_basic", remote=self.edge.server(), address=CARRIER, called=NUMBER, caller=CALLER, calls=count,
+            rate=rate, echo=False, talk_ms=20, from_host="static.example",
+        )  # fmt: skip
+        return calling, answering
+
+    def ask(self, query: str) -> list[asyncpg.Record]:
+        async def run() -> list[asyncpg.Record]:
+            connection = await asyncpg.connect(self.database.url.replace("/postgres?", "/outages?"))
+            try:
+                return list(await connection.fetch(query))
+            finally:
+                await connection.close()
+
+        return asyncio.run(run())
+
+    def records(self) -> list[str]:
+        """Ids of call records in the order in which they were stored."""
+        return [row[0] for row in self.ask("SELECT id FROM sip_edge.call_records ORDER BY xmin::text::bigint, ctid")]
+
+    def finished(self, after: int) -> list[str]:
+        return [str(event["call"]) for event in self.edge.events("call.finished", after)]
+
+
+@pytest.fixture(scope="module")
+def site(request: pytest.FixtureRequest) -> Iterator[Site]:
+    with artifacts(request) as folder, contextlib.ExitStack() as stack:
+        disk = folder / "disk"
+        disk.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m,mode=0755", "tmpfs", str(disk)], check=True)
+        stack.callback(subprocess.run, ["umount", "-l", str(disk)], check=False)
+        # the path of a Unix socket may have only some 100 characters
+        short = Path(stack.enter_context(_short_folder()))
+        database = EmbeddedPostgres(short / "pg")
+        asyncio.run(database.start())
+        stack.callback(lambda: asyncio.run(database.stop()))
+        asyncio.run(_make_database(database.url))
+        (short / "wire").mkdir()
+        wire = Wire(short / "wire", database.url.partition("host=")[2])
+        site = Site(folder, database, wire, disk)
+        started = Peers(folder, None)  # type: ignore[arg-type]
+        assert FAKETIME.exists(), "faketime is missing: scripts/install-debian test"
+        edge = FakedEdge(folder / "edge", database_url=wire.url)
+        edge.clock = folder / "clock"
+        edge.clock.write_text("+0\n")
+        edge.data = disk / "edge"
+        edge.set(data_dir=str(edge.data))
+        try:
+            site.begin(edge, started)
+            yield site
+            edge.stop()
+        finally:
+            edge.kill()
+            started.stop()
+
+
+@contextlib.contextmanager
+def _short_folder() -> Iterator[str]:
+    import shutil
+    import tempfile
+
+    folder = tempfile.mkdtemp(prefix="out-")
+    os.chmod(folder, 0o755)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+async def _make_database(url: str) -> None:
+    connection = await asyncpg.connect(url)
+    await connection.execute("CREATE DATABASE outages")
+    await connection.close()
+
+
+def document() -> Mapping[str, object]:
+    return {
+        "version": 1,
+        "carriers": [
+            {"name": "static", "mode": "static", "domain": "static.example", "sources": [CARRIER], "t38": "off",
+             "outbound_proxy": f"sip:{CARRIER}:5099;transport=udp"},
+            {"name": "lost", "mode": "register", "domain": "carrier.invalid", "username": "u", "password": "p-7351-aB",
+             "priority": 90, "t38": "off"},
+        ],
+        "accounts": [{"id": "K1", "name": "Example", "status": "active", "country": "DE", "area_code": "228"}],
+        "seats": [{"username": "alice", "account": "K1", "password": PASSWORD, "name": "Alice", "extension": "201",
+                   "primary_number": NUMBER}],
+        "numbers": [{"number": NUMBER, "account": "K1", "carrier": "static", "route": {"seat": "alice"},
+                     "channels": 100}],
+    }  # fmt: skip
+
+
+def test_database_is_cut_off_under_load(site: Site) -> None:
+    """Calls go on, records wait on disk and come once, in order; the log names it, the metric counts it."""
+    edge, mark = site.edge, site.edge.mark
+    calling, answering = site.calls(120)
+    poll(lambda: len(site.finished(mark)) >= 20, "calls are going on", 20)
+    site.wire.cut()
+    poll(lambda: edge.metric("sip_edge_database_up") == 0, "the edge notices", 20)
+    poll(lambda: edge.metric("sip_edge_spool_records") > 0, "records wait", 20)
+    calling.wait()
+    answering.wait()
+    assert edge.metric("sip_edge_record_failures_total") > 0
+    for event in ("records.database_away", "channels.counting_alone"):
+        poll(lambda event=event: bool(edge.events(event, mark)), f"{event} is named")
+    site.wire.mend()
+    poll(lambda: edge.metric("sip_edge_spool_records") == 0, "records are stored", 40)
+    poll(lambda: bool(edge.events("records.database_back", mark)), "the return is named")
+    poll(lambda: len(site.finished(mark)) == 120, "all calls were finished")
+    finished = site.finished(mark)
+    assert site.records()[-120:] == finished
+    poll(
+        lambda: edge.metric("sip_edge_database_up") == 1 and edge.metric("sip_edge_channels_shared") == 1, "all is back"
+    )
+    edge.assert_at_rest(mark, allowed="store.lost")
+
+
+def test_disk_is_full(site: Site) -> None:
+    """Records go straight to the database; nothing else of a call needs the disk. Both gone, they wait in memory."""
+    edge, mark = site.edge, site.edge.mark
+    filler = site.disk / "filler"
+    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(b"x" * 65536)
+    try:
+        before = len(site.records())
+        calling, answering = site.calls(20)
+        calling.wait()
+        answering.wait()
+        poll(lambda: len(site.records()) == before + 20, "records are in the database", 20)
+        assert edge.events("records.spool_failed", mark)
+        assert edge.metrics()['sip_edge_record_failures_total{where="spool"}'] > 0
+        site.wire.cut()
+        poll(lambda: edge.metric("sip_edge_database_up") == 0, "the edge notices", 20)
+        calling, answering = site.calls(20)
+        calling.wait()
+        answering.wait()
+    finally:
+        filler.unlink()
+        site.wire.mend()
+    poll(lambda: len(site.records()) == before + 40, "all records are in the database", 40)
+    assert site.records()[before:] == site.finished(mark)
+    assert edge.metric("sip_edge_records_lost_total") == 0
+    poll(lambda: edge.metric("sip_edge_database_up") == 1, "the database is back", 20)
+    edge.assert_at_rest(mark, allowed="store.lost|records.spool_failed|store.cache_not_written|traces.not_kept")
+
+
+def test_relay_is_killed(site: Site) -> None:
+    """It comes back by itself, new calls work within seconds, and nothing is held for what is gone."""
+    edge, mark = site.edge, site.edge.mark
+    pid = int(str(edge.events("relay.started")[-1]["pid"]))
+    os.kill(pid, signal.SIGKILL)
+    poll(lambda: edge.events("relay.lost", mark) or edge.events("relay.died", mark), "the loss is named", 10)
+    poll(lambda: edge.metric("sip_edge_relay_up") == 1, "the relay is back", 20)
+    calling, answering = site.calls(10)
+    calling.wait()
+    answering.wait()
+    poll(lambda: len(site.finished(mark)) == 10, "all calls were finished")
+    edge.assert_at_rest(mark, allowed="relay.lost|relay.died")
+
+
+def test_names_do_not_resolve(site: Site) -> None:
+    """A carrier whose name nobody knows is named, and costs the others nothing."""
+    edge = site.edge
+    rows = {str(row["name"]): row for row in edge.rows("carriers")}
+    assert not rows["lost"]["usable"] and "carrier.invalid" in str(rows["lost"]["last_answer"])
+    assert rows["static"]["usable"] or rows["static"]["state"] == "down"
+    assert edge.metrics()['sip_edge_carrier_up{carrier="lost"}'] == 0
+    assert any(event["carrier"] == "lost" for event in edge.events("carrier.state"))
+
+
+def test_the_wall_clock_jumps_during_a_call(site: Site) -> None:
+    """An hour forward while a call is up: it goes on, its length is right, the step is named and counted."""
+    edge, mark = site.edge, site.edge.mark
+    port = take_port()
+    common = {"username": "alice", "password": PASSWORD, "address": PHONE, "port": port}
+    site.peers.sipp("register", remote=edge.server(), **common).wait()
+    answering = site.peers.sipp("uas_answer", address=PHONE, port=port)
+    began = time.monotonic()
+    calling = site.peers.sipp(
+        "uac_basic", remote=edge.server(), address=CARRIER, called=NUMBER, caller=CALLER, talk_ms=5000,
+        from_host="static.example",
+    )  # fmt: skip
+    poll(lambda: [row["state"] for row in edge.rows("calls")] == ["up"], "the call is up")
+    edge.clock.write_text("+3600\n")
+    poll(lambda: bool(edge.events("clock.stepped", mark)), "the step is named")
+    calling.wait()
+    answering.wait()
+    lasted = time.monotonic() - began
+    assert edge.metric("sip_edge_clock_steps_total") == 1
+    poll(lambda: bool(edge.events("call.finished", mark)), "the call is over")
+    (finished,) = edge.events("call.finished", mark)
+    for figure in ("talk_s", "total_s", "answer_s"):
+        assert 0 <= float(str(finished[figure])) <= lasted + 1, finished
+    assert edge.registered("alice"), "the phone is still registered"
+    edge.assert_at_rest(mark)
