@@ -64,7 +64,7 @@ from edge.observability.trace import Tap
 from edge.registrar.keeper import Keeper
 from edge.registrar.qualify import Qualifier
 from edge.registrar.registrar import Registrar, RegistrarSettings
-from edge.reload import Reload
+from edge.reload import SettingsReload
 from edge.sip.auth.nonce import Nonces
 from edge.sip.endpoint import Endpoint
 from edge.sip.errors import RemoteProtocolError
@@ -136,7 +136,7 @@ class Edge:
         self._stack = AsyncExitStack()
         self.hep = _hep(settings)
         self._stack.callback(lambda: self.hep.close() if self.hep is not None else None)
-        self.reload = Reload(self, load or (lambda: self.settings))
+        self.reload = SettingsReload(self, load or (lambda: self.settings))
         self._random = random.Random()
 
     async def start(self) -> None:

@@ -81,7 +81,7 @@ LIVE = frozenset(name for names in _LIVE.values() for name in names)
 """Settings that change while calls run. TLS files of the same name are read again as well."""
 
 
-class Reload:
+class SettingsReload:
     """Reloads the settings of one edge; one reload at a time."""
 
     def __init__(self, edge: Edge, load: Callable[[], Settings]) -> None:

@@ -16,7 +16,7 @@ from edge.b2bua.call import CallTimers
 from edge.observability import logging
 from edge.observability.trace import Tap
 from edge.registrar.registrar import RegistrarSettings
-from edge.reload import LIVE, Reload
+from edge.reload import LIVE, SettingsReload
 from edge.sip.flow import Address, Flow
 from edge.transport.guard import Guard, GuardLimits
 from edge.transport.tls import TlsFileError
@@ -58,7 +58,7 @@ class Parts:
 @pytest.fixture
 def lines(monkeypatch: pytest.MonkeyPatch) -> Lines:
     found = Lines()
-    for name in ("lines", "silent", "mask_numbers"):
+    for name in ("lines", "levels", "mask_numbers"):
         monkeypatch.setattr(logging._Output, name, getattr(logging._Output, name))
     logging.configure(found)
     return found
@@ -68,7 +68,7 @@ def settings(**values: Any) -> Settings:
     return Settings(edge_name="e1", data_dir=Path("/nowhere"), **values)
 
 
-def reloading(parts: Parts, *loads: Settings | Exception) -> Reload:
+def reloading(parts: Parts, *loads: Settings | Exception) -> SettingsReload:
     left = list(loads)
 
     def load() -> Settings:
@@ -77,7 +77,7 @@ def reloading(parts: Parts, *loads: Settings | Exception) -> Reload:
             raise following
         return following
 
-    return Reload(cast(Edge, parts), load)
+    return SettingsReload(cast(Edge, parts), load)
 
 
 async def test_what_can_change_changes(lines: Lines) -> None:
