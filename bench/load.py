@@ -23,11 +23,13 @@ os.environ.setdefault("PEER_PORTS", "30000-31999")
 from peers.edge import Edge  # noqa: E402
 from peers.ports import take_port, take_ports  # noqa: E402
 from peers.process import PeerFailed, PeerProcess, poll  # noqa: E402
+from probe import Probe  # noqa: E402
 
 SCENARIOS = Path(__file__).resolve().parent / "scenarios"
 CARRIER = "127.0.0.20"
 PHONES = "127.0.0.31"
 SEATS = 50
+"""Seats that the load uses; one more belongs to the probe."""
 MEDIA_PORTS = "32000-39999"
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -40,6 +42,7 @@ class Office:
         self.folder = folder
         self.carrier_port = take_port()
         self.phone_port = take_port()
+        self.probe_port = take_port()
         self.edge = Edge(
             folder / "edge",
             settings={"media_ports": MEDIA_PORTS, "guard_rate": 100, "guard_burst": 400, **settings},
@@ -48,13 +51,9 @@ class Office:
         self.called = folder / "called.csv"
         self.called.write_text("SEQUENTIAL\n" + "".join(f"{_number(n)};{_outside(n)}\n" for n in range(SEATS)))
         self.seats = folder / "seats.csv"
-        self.seats.write_text(
-            "SEQUENTIAL\n"
-            + "".join(
-                f"{_seat(n)};[authentication username={_seat(n)} password={_password(n)}];{_outside(n)}\n"
-                for n in range(SEATS)
-            )
-        )
+        self.seats.write_text("SEQUENTIAL\n" + "".join(_credentials(n) for n in range(SEATS)))
+        self.probe_seat = folder / "probe.csv"
+        self.probe_seat.write_text(f"SEQUENTIAL\n{_credentials(SEATS)}")
 
     def start(self) -> None:
         """Start and provision the edge, then register every seat."""
@@ -64,11 +63,17 @@ class Office:
         self.register()
 
     def register(self) -> None:
-        """Register all seats from the port at which `phones` answers."""
-        sipp = Sipp(self, "register", PHONES, self.phone_port, calls=SEATS, rate=100, lines=self.seats)
-        sipp.finish(30)
-        if sipp.totals().failed:
-            raise PeerFailed(f"{sipp.totals().failed} seats could not register: see {sipp.folder}")
+        """Register all seats from the port at which `phones` answers, and the probe's from its own."""
+        for port, count, lines in ((self.phone_port, SEATS, self.seats), (self.probe_port, 1, self.probe_seat)):
+            sipp = Sipp(self, "register", PHONES, port, calls=count, rate=100, lines=lines)
+            sipp.finish(30)
+            if sipp.totals().failed:
+                raise PeerFailed(f"{sipp.totals().failed} seats could not register: see {sipp.folder}")
+
+    def probe(self, rate: float) -> Probe:
+        """A probe that calls `rate` times a second."""
+        edge, port = self.edge.server().rsplit(":", 1)
+        return Probe((edge, int(port)), (CARRIER, take_port()), (PHONES, self.probe_port), _number(SEATS), rate)
 
     def stop(self) -> None:
         try:
@@ -144,6 +149,8 @@ class Sipp:
             command += ["-m", str(calls), "-r", f"{rate:g}", "-l", str(calls), "-trace_rtt", "-rtt_freq", "1"]
         if lines is not None:
             command += ["-inf", str(lines)]
+        if scenario == "phone_calls":
+            command += ["-auth_uri", f"{_DIALLED}@{office.edge.address}"]
         if pause_ms:
             command += ["-d", str(pause_ms)]
         self.process = PeerProcess(
@@ -265,6 +272,14 @@ def _password(n: int) -> str:
     return f"desk{n:02}-Pass-7351"
 
 
+# SIPp makes a digest for one URI only
+_DIALLED = "+49301234000"
+
+
+def _credentials(n: int) -> str:
+    return f"{_seat(n)};[authentication username={_seat(n)} password={_password(n)}];{_DIALLED}\n"
+
+
 def _number(n: int) -> str:
     return f"+492283860{n:02}"
 
@@ -307,7 +322,7 @@ def _document(carrier_port: int) -> dict[str, object]:
                 "extension": str(200 + n),
                 "primary_number": _number(n),
             }
-            for n in range(SEATS)
+            for n in range(SEATS + 1)
         ],
         "blocks": [
             {
@@ -316,7 +331,7 @@ def _document(carrier_port: int) -> dict[str, object]:
                 "account": "K1",
                 "carrier": "static",
                 "channels": 10000,
-                "ranges": [{"prefix": _number(n), "route": {"seat": _seat(n)}} for n in range(SEATS)],
+                "ranges": [{"prefix": _number(n), "route": {"seat": _seat(n)}} for n in range(SEATS + 1)],
             }
         ],
     }
