@@ -1,4 +1,5 @@
-"""What a call's media cost the signalling process: CPU of offer, answer and delete with a real relay process.
+"""What a call's media cost the signalling process: CPU of offer, answer and delete with a real relay process, our own
+and, where it is installed, rtpengine.
 
 python bench/relay.py [CALLS] [AT_ONCE]
 """
@@ -6,6 +7,9 @@ python bench/relay.py [CALLS] [AT_ONCE]
 from __future__ import annotations
 
 import asyncio
+import shutil
+import socket
+import subprocess
 import sys
 import tempfile
 import time
@@ -14,6 +18,7 @@ import uvloop
 
 from media.relay.child import RelayChild
 from media.relay.process import Bind, RelayOptions
+from media.relay.rtpengine import RtpEngineAddress, RtpEngineRelay
 from media.relay.rtpio import RtpIoRelay
 from media.sdp.codecs import limit_codecs
 from media.sdp.lines import parse
@@ -33,30 +38,26 @@ ANSWER = (
 )
 
 
-async def call(relay: RtpIoRelay, name: str) -> None:
+async def call(relay: RtpIoRelay | RtpEngineRelay, name: str) -> None:
     session = relay.session(name, lambda: None)
-    await session.forward(OFFER, "a", "b1")
-    await session.forward(ANSWER, "b", "b1")
+    await session.forward(OFFER, "a", "b1", keys=relay.bridges)
+    await session.forward(ANSWER, "b", "b1", answer=True)
     await session.delete()
 
 
-async def measure(calls: int, at_once: int) -> None:
-    took: list[float] = []
-    with tempfile.TemporaryDirectory() as directory:
-        options = RelayOptions(f"{directory}/relay", (Bind("127.0.0.1"),), (23000, 23999))
-        relay = RtpIoRelay(child=RelayChild(options), observe=took.append)
-        await relay.start()
+async def measure(relay: RtpIoRelay | RtpEngineRelay, took: list[float], calls: int, at_once: int) -> None:
+    await relay.start()
 
-        async def one_after_another(worker: int) -> None:
-            for n in range(calls // at_once):
-                await call(relay, f"bench-{worker}-{n}")
+    async def one_after_another(worker: int) -> None:
+        for n in range(calls // at_once):
+            await call(relay, f"bench-{worker}-{n}")
 
-        await call(relay, "warm")
-        took.clear()
-        began, cpu = time.perf_counter(), time.process_time()
-        await asyncio.gather(*(one_after_another(worker) for worker in range(at_once)))
-        wall, cpu = time.perf_counter() - began, time.process_time() - cpu
-        await relay.stop()
+    await call(relay, "warm")
+    took.clear()
+    began, cpu = time.perf_counter(), time.process_time()
+    await asyncio.gather(*(one_after_another(worker) for worker in range(at_once)))
+    wall, cpu = time.perf_counter() - began, time.process_time() - cpu
+    await relay.stop()
     done = calls // at_once * at_once
     took.sort()
     print(f"{done} calls, {at_once} at once, {done / wall:.0f} calls/s")
@@ -64,6 +65,33 @@ async def measure(calls: int, at_once: int) -> None:
     print(
         f"relay exchange: median {took[len(took) // 2] * 1e6:.0f} us, 99 % {took[len(took) * 99 // 100] * 1e6:.0f} us"
     )
+
+
+def measure_own(calls: int, at_once: int) -> None:
+    took: list[float] = []
+    with tempfile.TemporaryDirectory() as directory:
+        options = RelayOptions(f"{directory}/relay", (Bind("127.0.0.1"),), (23000, 23999))
+        print("our own relay:")
+        uvloop.run(measure(RtpIoRelay(child=RelayChild(options), observe=took.append), took, calls, at_once))
+
+
+def measure_rtpengine(calls: int, at_once: int) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    options = (
+        "--config-file=none", "--foreground", "--log-stderr", "--log-level=3", "--table=-1", "--delete-delay=0",
+        "--interface=127.0.0.1", f"--listen-ng=127.0.0.1:{port}", "--port-min=24000", "--port-max=24999",
+    )  # fmt: skip
+    took: list[float] = []
+    with subprocess.Popen(["rtpengine", *options], stderr=subprocess.DEVNULL) as process:
+        try:
+            time.sleep(1)
+            print("rtpengine, SRTP offered:")
+            address = RtpEngineAddress("127.0.0.1", port)
+            uvloop.run(measure(RtpEngineRelay((address,), "bench", observe=took.append), took, calls, at_once))
+        finally:
+            process.terminate()
 
 
 def measure_pure(rounds: int) -> None:
@@ -82,4 +110,7 @@ def measure_pure(rounds: int) -> None:
 if __name__ == "__main__":
     arguments = [int(argument) for argument in sys.argv[1:]]
     measure_pure(5000)
-    uvloop.run(measure(*(arguments + [4000, 20][len(arguments) :])))
+    count, together = arguments + [4000, 20][len(arguments) :]
+    measure_own(count, together)
+    if shutil.which("rtpengine"):
+        measure_rtpengine(count, together)

@@ -131,6 +131,7 @@ SECTIONS: tuple[Section, ...] = (
             Field("codecs", Kind.TEXTS, ["pcma", "pcmu"]),
             _text("srtp", "off"),
             _text("t38", "offer"),
+            _text("media_source", "learned"),
             _integer("session_expires", 1800),
             _integer("max_calls"),
             _integer("max_calls_in"),

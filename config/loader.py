@@ -66,8 +66,8 @@ _BLOCKS = "SELECT prefix, digits, account, carrier, status, channels, served_acc
 _CARRIERS = (
     "SELECT name, mode, domain, outbound_proxy, secondary_proxies, register_with, transport, username, auth_username, "
     "sealed_password, gin, expires, sources, identity, number_format, ddi_source, home_country, clip_no_screening, "
-    "trusted, codecs, srtp, t38, session_expires, max_calls, max_calls_in, max_calls_out, max_cps, priority, weight, "
-    "failover_on FROM sip_edge.carriers"
+    "trusted, codecs, srtp, t38, media_source, session_expires, max_calls, max_calls_in, max_calls_out, max_cps, "
+    "priority, weight, failover_on FROM sip_edge.carriers"
 )
 _ACCOUNTS = (
     "SELECT id, name, status, country, time_zone, area_code, language, email, parallel_calls, bare_numbers, "

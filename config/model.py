@@ -97,6 +97,8 @@ class Carrier:
     codecs: tuple[str, ...] = ("pcma", "pcmu")
     srtp: str = "off"
     t38: str = "offer"
+    media_source: str = "learned"
+    """`learned`, or `sdp`: its media come from the address in its description alone."""
     session_expires: int = 1800
     max_calls: int | None = None
     max_calls_in: int | None = None

@@ -28,6 +28,8 @@ class MediaTerms:
     srtp: Srtp = "optional"
     codecs: tuple[str, ...] = ()
     """What it takes, in its order; empty: not limited."""
+    trusted: bool = False
+    """Its packets come from the address in its description alone."""
 
 
 WITHIN: Final = MediaTerms()
@@ -40,10 +42,11 @@ def media_terms(snapshot: Snapshot, kind: str, name: str, account: str, *, tls: 
     Raises UnusableSdp where SRTP is required and keys may not."""
     codecs: tuple[str, ...] = ()
     mode = "off"
+    trusted = False
     if kind == "carrier":
         carrier = snapshot.carriers.get(name)
         if carrier is not None:
-            mode, codecs = carrier.srtp, carrier.codecs
+            mode, codecs, trusted = carrier.srtp, carrier.codecs, carrier.media_source == "sdp"
     elif kind == "trunk":
         trunk = snapshot.trunks.get((account, name))
         mode = trunk.srtp if trunk is not None else "off"
@@ -54,7 +57,7 @@ def media_terms(snapshot: Snapshot, kind: str, name: str, account: str, *, tls: 
         if mode == "required":
             raise UnusableSdp(f"SRTP is required of {kind} {name}, whose signalling is not TLS", reason=srtp.REQUIRED)
         mode = "off"
-    return MediaTerms(cast(Srtp, mode), codecs)
+    return MediaTerms(cast(Srtp, mode), codecs, trusted)
 
 
 class CallMedia:
@@ -107,8 +110,9 @@ class CallMedia:
         Raises UnusableSdp, RelayError."""
         early = purpose.startswith("early")
         if early or purpose in _ANSWERS:
-            sdp, self._forms[leg] = srtp.accept(sdp, self._offered.get(leg) or self._terms(leg).srtp)
-            out = await self._session.forward(sdp, _side(leg), leg, answer=True, early=early)
+            mine = self._terms(leg)
+            sdp, self._forms[leg] = srtp.accept(sdp, self._offered.get(leg) or mine.srtp)
+            out = await self._session.forward(sdp, _side(leg), leg, answer=True, early=early, trusted=mine.trusted)
             return srtp.dress(out, self._forms.get(to, "off"), answer=True)[0]
         terms = self._terms(to)
         known = self._forms.get(to)
@@ -131,13 +135,14 @@ class CallMedia:
             await self._offer(leg, sdp, (), keys=self._forms.get(to, "off") != "off")
 
     async def _offer(self, leg: LegId, sdp: bytes, lists: Iterable[Sequence[str]], *, keys: bool) -> bytes:
-        sdp, self._forms[leg] = srtp.accept(sdp, self._terms(leg).srtp)
+        mine = self._terms(leg)
+        sdp, self._forms[leg] = srtp.accept(sdp, mine.srtp)
         self._own = ()
         more: tuple[str, ...] = ()
         if self._bridges and not self.passive:
             self._own = voices(parse(sdp))
             more = to_add(self._own, lists)
-        return await self._session.forward(sdp, _side(leg), leg, keys=keys, more_codecs=more)
+        return await self._session.forward(sdp, _side(leg), leg, trusted=mine.trusted, keys=keys, more_codecs=more)
 
     def dress(self, sdp: bytes | None, terms: MediaTerms) -> tuple[bytes | None, Srtp]:
         """What `offer` gave, for a party with these terms, and the form it got. Raises UnusableSdp."""

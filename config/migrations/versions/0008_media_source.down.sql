@@ -1,0 +1,1 @@
+ALTER TABLE sip_edge.carriers DROP media_source;
