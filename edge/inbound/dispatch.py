@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edge.b2bua.engine import Engine
 from edge.b2bua.leg import ALLOW, SDP, SUPPORTED
-from edge.inbound.admission import Admission
+from edge.inbound.admission import UNDERSTOOD, Admission
 from edge.inbound.registrations import Registrations
 from edge.observability.logging import get_logger
 from edge.sip.build import response_to
@@ -68,6 +68,8 @@ class Dispatch:
             self._admission.invite(event.tx, request, event.flow)
         elif method == "REGISTER":
             self._registrations.register(event.tx, request, event.flow)
+        elif strange := [token for token in request.headers.tokens("require") if token not in UNDERSTOOD]:
+            self._answer(event, 420, ("Unsupported", ", ".join(strange)))
         elif method == "OPTIONS":
             self._answer(event, 200, ("Allow", f"{ALLOW}, REGISTER"), ("Accept", SDP), ("Supported", SUPPORTED))
         elif method in ("BYE", "UPDATE", "INFO", "PRACK", "NOTIFY"):
