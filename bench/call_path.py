@@ -211,7 +211,7 @@ class World:
         admission = Admission(self.engine, identify)
         port.on_final = admission.ended
         self._dispatch = Dispatch(
-            self.engine, exchange, admission, Registrations(self.engine, identifier, authenticator)
+            self.engine, exchange, admission, Registrations(self.engine, identifier, authenticator, lambda then: then())
         )
         self.outside = 0.0
         self.done = 0

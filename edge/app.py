@@ -275,7 +275,10 @@ class Edge:
         self.admission = Admission(self.engine, identify)
         port.on_final = self.admission.ended
         dispatch = Dispatch(
-            self.engine, exchange, self.admission, Registrations(self.engine, identifier, authenticator)
+            self.engine,
+            exchange,
+            self.admission,
+            Registrations(self.engine, identifier, authenticator, self.keeper.when_stored),
         )
 
         await self.driver.start()

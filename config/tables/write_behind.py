@@ -27,6 +27,8 @@ DATABASE_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, Timeo
 
 _RETRY_FIRST = 1.0
 _RETRY_MAX = 30.0
+_SOON = 0.02
+"""Seconds that changes are collected for where somebody waits until they are stored."""
 
 
 class WriteBehind(Generic[K, V]):
@@ -35,7 +37,7 @@ class WriteBehind(Generic[K, V]):
     `failed` hears each failed attempt. `save` has to store all of its mapping or nothing.
     """
 
-    __slots__ = ("_failed", "_interval", "_pending", "_save", "_stopped", "_wake")
+    __slots__ = ("_away", "_failed", "_hurry", "_interval", "_pending", "_save", "_stopped", "_waiting", "_wake")
 
     def __init__(
         self,
@@ -48,7 +50,10 @@ class WriteBehind(Generic[K, V]):
         self._failed = failed
         self._interval = interval
         self._pending: dict[K, V] = {}
+        self._waiting: list[Callable[[], None]] = []
+        self._away = False
         self._wake = asyncio.Event()
+        self._hurry = asyncio.Event()
         self._stopped = asyncio.Event()
 
     @property
@@ -61,12 +66,21 @@ class WriteBehind(Generic[K, V]):
         self._pending[key] = value
         self._wake.set()
 
+    def when_stored(self, then: Callable[[], None]) -> None:
+        """Call `then` once all that is pending now is stored, within some hundredths of a second; at once where nothing
+        is pending or the database is away, since nobody is to wait for it."""
+        if self._away or not self._pending:
+            then()
+            return
+        self._waiting.append(then)
+        self._hurry.set()
+
     async def run(self) -> None:
         """Store what comes, until `stop`; then what is left, trying once."""
         retry = _RETRY_FIRST
         while not self._stopped.is_set():
             await self._wake.wait()
-            await self._pause(self._interval)
+            await self._collect()
             if await self.flush():
                 retry = _RETRY_FIRST
             elif not self._stopped.is_set():
@@ -78,24 +92,40 @@ class WriteBehind(Generic[K, V]):
     async def flush(self) -> bool:
         """Store what is pending now. False where the database did not take it; it stays pending."""
         self._wake.clear()
+        self._hurry.clear()
         batch, self._pending = self._pending, {}
-        if not batch:
-            return True
+        waiting, self._waiting = self._waiting, []
         try:
-            await self._save(batch)
+            if batch:
+                await self._save(batch)
+            self._away = False
         except DATABASE_ERRORS as error:
             self._pending = {**batch, **self._pending}
+            self._away = True
             self._failed(error)
+            waiting, self._waiting = [*waiting, *self._waiting], []
             return False
         except BaseException:
             self._pending = {**batch, **self._pending}
             raise
+        finally:
+            for then in waiting:
+                then()
         return True
 
     def stop(self) -> None:
         """Let `run` end after a last flush."""
         self._stopped.set()
+        self._hurry.set()
         self._wake.set()
+
+    async def _collect(self) -> None:
+        try:
+            async with asyncio.timeout(self._interval):
+                await self._hurry.wait()
+        except TimeoutError:
+            return
+        await self._pause(_SOON)
 
     async def _pause(self, seconds: float) -> None:
         try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from edge.b2bua.engine import Engine
 from edge.inbound.steps.authenticate import Authenticated, Authenticator, Challenge
 from edge.inbound.steps.identify import Identifier
@@ -16,8 +18,16 @@ from edge.sip.transaction.key import TransactionId
 class Registrations:
     """Takes REGISTER requests of seats and trunks."""
 
-    def __init__(self, engine: Engine, identifier: Identifier, authenticator: Authenticator) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        identifier: Identifier,
+        authenticator: Authenticator,
+        when_stored: Callable[[Callable[[], None]], None],
+    ) -> None:
+        """`when_stored` calls back once the bindings as they are outlive this process."""
         self._engine = engine
+        self._when_stored = when_stored
         self._identifier = identifier
         self._authenticator = authenticator
 
@@ -31,7 +41,12 @@ class Registrations:
             engine.port.respond(tx, response_to(request, error.status or 400))
             return
         if isinstance(result, Authenticated):
-            engine.port.respond(tx, engine.registrar.handle(request, flow, result.who, now))
+            response, lasting = engine.registrar.handle(request, flow, result.who, now)
+            if lasting:
+                # who heard the 200 believes that it holds until it ends, whatever happens to this process
+                self._when_stored(lambda: engine.port.respond(tx, response))
+            else:
+                engine.port.respond(tx, response)
         elif isinstance(result, Challenge):
             if self._identifier.is_foreign(request) and not flow.reliable:
                 engine.driver.ignore(tx)

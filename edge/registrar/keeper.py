@@ -24,6 +24,9 @@ _log = get_logger("registrar")
 _EXPIRE_EVERY = 2.0
 """Seconds; nobody is called at a contact that ran out meanwhile, since the registrar looks at the time itself."""
 
+_PATIENCE = 0.4
+"""Seconds: less than T1, so that no REGISTER is sent again because its answer waits."""
+
 
 class RegistrationStore(Protocol):
     """What is needed of `config.tables.registrations`."""
@@ -51,6 +54,24 @@ class Keeper:
         self._loaded = False
         self._stopped = asyncio.Event()
         registrar.listen(lambda aor: self._writer.put(aor, None))
+
+    def when_stored(self, then: Callable[[], None]) -> None:
+        """Call `then`, once, when the changes so far are stored; after `_PATIENCE` seconds in any case, and at once
+        while the database is away: a registration never fails for the database's sake."""
+        timer: asyncio.TimerHandle | None = None
+        called = False
+
+        def once() -> None:
+            nonlocal called
+            if not called:
+                called = True
+                if timer is not None:
+                    timer.cancel()
+                then()
+
+        self._writer.when_stored(once)
+        if not called:
+            timer = asyncio.get_running_loop().call_later(_PATIENCE, once)
 
     @property
     def pending(self) -> int:

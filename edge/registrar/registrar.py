@@ -55,32 +55,33 @@ class Registrar:
 
     # requests
 
-    def handle(self, request: Request, flow: Flow, who: Seat | Trunk, now: float) -> Response:
-        """The final response to an authenticated REGISTER that came over `flow`."""
+    def handle(self, request: Request, flow: Flow, who: Seat | Trunk, now: float) -> tuple[Response, bool]:
+        """The final response to an authenticated REGISTER that came over `flow`; and whether contacts came or went:
+        no restart may undo that once the response left."""
         try:
             return self._handle(request, flow, who, now)
         except RemoteProtocolError as error:
             _log.info("registration.unreadable", remote=str(flow), detail=error.detail)
-            return response_to(request, error.status or 400)
+            return response_to(request, error.status or 400), False
 
-    def _handle(self, request: Request, flow: Flow, who: Seat | Trunk, now: float) -> Response:
+    def _handle(self, request: Request, flow: Flow, who: Seat | Trunk, now: float) -> tuple[Response, bool]:
         aor = aor_of(who)
         bulk = isinstance(who, Trunk) and who.mode == "gin"
         known = _EXTENSIONS | {"gin"} if bulk else _EXTENSIONS
         unknown = [t for t in request.headers.tokens("require") if t not in known]
         if unknown:
-            return self._reject(request, flow, aor, Rejected(420, "", (("Unsupported", ", ".join(unknown)),)))
+            why = Rejected(420, "", (("Unsupported", ", ".join(unknown)),))
+            return self._reject(request, flow, aor, why), False
         if isinstance(who, Trunk) and who.valid_from is not None and who.valid_from > self._utc():
-            return self._reject(
-                request, flow, aor, Rejected(403, f"planned trunk, valid from {who.valid_from:%Y-%m-%d}")
-            )
+            why = Rejected(403, f"planned trunk, valid from {who.valid_from:%Y-%m-%d}")
+            return self._reject(request, flow, aor, why), False
         if not _may_register(who, request):
-            return self._reject(request, flow, aor, Rejected(403, "To names somebody else"))
+            return self._reject(request, flow, aor, Rejected(403, "To names somebody else")), False
         settings = self.settings
         rules = Rules(who.max_contacts, bulk, settings.min_expires, settings.max_expires, settings.default_expires)
         result = update(self._location.get(aor), aor, request, flow, rules, now)
         if isinstance(result, Rejected):
-            return self._reject(request, flow, aor, result)
+            return self._reject(request, flow, aor, result), False
         if result.changed:
             before = self._location.get(aor)
             self._put(aor, result.bindings)
@@ -89,7 +90,7 @@ class Registrar:
                 for old in before:
                     if old.source != new.source and old.registered_by(new):
                         self.on_move(old.source, new.source)
-        return self._accept(request, result, now)
+        return self._accept(request, result, now), bool(result.added or result.removed)
 
     def _accept(self, request: Request, result: Accepted, now: float) -> Response:
         response = response_to(request, 200)

@@ -82,7 +82,7 @@ async def running_edge(certificate: Certificate) -> AsyncIterator[Edge]:
                 return
             result = door.authenticate(event.request, event.flow, SNAPSHOT, driver.now())
             if isinstance(result, Authenticated):
-                response = registrar.handle(event.request, event.flow, result.who, driver.now())
+                response, _ = registrar.handle(event.request, event.flow, result.who, driver.now())
             else:
                 response = result.response if isinstance(result, Challenge) else response_to(event.request, 403)
             driver.respond(event.tx, response)

@@ -118,7 +118,8 @@ def test_export_can_be_applied(edge: Edge) -> None:
 
 @pytest.mark.parametrize("how", ["restart", "crash"])
 def test_registrations_survive(edge: Edge, peers: Peers, how: str) -> None:
-    """After a restart, and after a crash, a phone is called without having registered again."""
+    """After a restart, and after a crash, a phone is called without having registered again; also one that had just
+    heard the 200 to its REGISTER."""
     edge.start()
     edge.provision(DOCUMENT)
     ann = peers.phone("baresip", Account("annie", PASSWORDS["annie"], edge.server(), expires=600), tone=440)
@@ -126,8 +127,6 @@ def test_registrations_survive(edge: Edge, peers: Peers, how: str) -> None:
     ann.wait_registered()
     ben.wait_registered()
     poll(lambda: edge.metric("sip_edge_registrations") == 2, "both are registered")
-    # Bindings are written behind, within a second.
-    tones.talk(2)
     if how == "crash":
         edge.kill()
         edge.start()

@@ -97,7 +97,7 @@ def message(data: bytes) -> None:
         with suppress(RemoteProtocolError):
             read_refer(found)
         if found.method == "REGISTER":
-            Registrar(lambda: NOW).handle(found, UDP, SEAT, 0.0).to_bytes()
+            Registrar(lambda: NOW).handle(found, UDP, SEAT, 0.0)[0].to_bytes()
 
 
 def _views(found: Message) -> None:

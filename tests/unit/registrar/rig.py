@@ -47,6 +47,10 @@ class Office:
         self._cseq = 0
 
     def send(self, who: Seat | Trunk, *contacts: str, flow: Flow = UDP, **how: object) -> Response:
+        return self.answer(who, *contacts, flow=flow, **how)[0]
+
+    def answer(self, who: Seat | Trunk, *contacts: str, flow: Flow = UDP, **how: object) -> tuple[Response, bool]:
+        """The response, and whether it has to wait for the disk."""
         self._cseq += 1
         request = register(*contacts, cseq=self._cseq, **how)  # type: ignore[arg-type]
         return self.registrar.handle(request, flow, who, self.clock.now())

@@ -182,9 +182,56 @@ async def test_what_postgresql_cannot_store_holds_up_nobody(postgres: asyncpg.Po
     office.send(SEAT, f"<sip:{'a' * 600}@10.0.0.1>")
     request = register("<sip:202@10.0.0.2>")
     request.headers.set("To", "<sip:202@edge.example>")
-    assert office.registrar.handle(request, UDP, OTHER, office.clock.now()).status == 200
+    assert office.registrar.handle(request, UDP, OTHER, office.clock.now())[0].status == 200
     await written(keeper)
     rows = {r.aor: r for r in await mine.load(office.clock.utcnow())}
     assert rows["202"].contact_uri == "sip:202@10.0.0.2"
     assert rows["201"].contact_uri == "sip:201@10.0.0.1"
     assert (rows["201"].user_agent or "").startswith("evil\\udcff\\ud800x")
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize(("trouble", "least", "most"), [("", 0.02, 0.1), ("away", 0.0, 0.1), ("slow", 0.3, 0.45)])
+async def test_answer_waits_for_the_disk_and_not_for_ever(trouble: str, least: float, most: float) -> None:
+    """Who hears 200 is bound for good: stored first, within hundredths of a second; a database that is away or slow
+    holds nobody up for longer than a REGISTER waits before it is sent again."""
+    office, store = Office(), MemoryStore()
+    keeper = keep(office, store)
+    task = asyncio.ensure_future(keeper.run())
+    save, loop = store.save, asyncio.get_running_loop()
+    if trouble == "away":
+        store.away = True
+        office.send(PBX, "<sip:hq@10.0.0.5>")
+        await asyncio.sleep(0.7)  # the first failure is noticed by the writer itself
+    elif trouble == "slow":
+
+        async def slow(changes: object) -> None:
+            await asyncio.sleep(30)
+            await save(changes)  # type: ignore[arg-type]
+
+        store.save = slow  # type: ignore[method-assign]
+    office.send(SEAT, "<sip:201@10.0.0.5>")
+    asked, answered = loop.time(), asyncio.Event()
+    rows: list[int] = []
+
+    def then() -> None:
+        rows.append(len(store.rows.get(("seat", "201"), [])))
+        answered.set()
+
+    keeper.when_stored(then)
+    await answered.wait()
+    assert least <= loop.time() - asked <= most
+    assert rows == [0 if trouble else 1]
+    await asyncio.sleep(60)
+    assert rows == [0 if trouble else 1], "answered once"
+    keeper.stop()
+    await task
+
+
+async def test_refresh_waits_for_nothing() -> None:
+    """Only contacts that come or go do: the end of a binding that was refreshed may be lost, the phone not."""
+    office = Office()
+    new = office.answer(SEAT, "<sip:201@10.0.0.5>")
+    again = office.answer(SEAT, "<sip:201@10.0.0.5>")
+    gone = office.answer(SEAT, "*", expires=0)
+    assert [lasting for _, lasting in (new, again, gone)] == [True, False, True]
