@@ -205,7 +205,12 @@ class Edge:
             internal_error=self.metrics.internal_error,
         )
         exchange = self.exchange = Exchange(self.driver, timers.transaction)
-        resolver = Resolver(CaresDns(), clock)
+        resolver = Resolver(
+            CaresDns(),
+            clock,
+            ipv4=any(":" not in listener.host for listener in settings.effective_listeners),
+            ipv6=any(":" in listener.host for listener in settings.effective_listeners),
+        )
         port = SipPort(self.driver, exchange, self.ids)
 
         self.registrar = Registrar(

@@ -76,7 +76,7 @@ class Calls:
         for call in self._calls.values():
             for leg in call.legs.values():
                 if isinstance(leg, Leg) and leg.flow == old:
-                    leg.flow = new
+                    leg.move(new)
 
     def leg(self, request: Request) -> Leg | None:
         """The leg of an in-dialog request: by our tag, and the Call-ID must fit."""

@@ -126,6 +126,11 @@ class Leg:
         """Who hears this leg from now on."""
         self._emit = emit
 
+    def move(self, flow: Flow) -> None:
+        """The peer is reached another way from now on."""
+        self.flow = flow
+        self._emit(self.id, ev.NOTED)
+
     # -- requests from the peer -------------------------------------------------------------------------------------
 
     def on_request(self, tx: TransactionId, request: Request, flow: Flow) -> None:

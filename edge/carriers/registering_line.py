@@ -156,7 +156,16 @@ class RegisteringLine:
             self._run(self._fsm.failed(str(error), self._now()))
             return
         self.addresses = frozenset(t.address for t in targets)
-        self._run(self._fsm.resolved(targets, self._now()))
+        self._run(self._fsm.resolved(self._stay(targets), self._now()))
+
+    def _stay(self, targets: list[ResolvedHop]) -> list[ResolvedHop]:
+        """Where we are registered comes first, as long as it is among the best that the name leads to."""
+        flow = self.flow
+        if flow is None:
+            return targets
+        best = min(t.rank for t in targets)
+        here = [t for t in targets if t.rank == best and (t.transport, t.address) == (flow.transport, flow.remote)]
+        return [*here, *(t for t in targets if t not in here)]
 
     async def _open(self, target: ResolvedHop) -> None:
         driver = self._ways.driver

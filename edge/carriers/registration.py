@@ -111,6 +111,8 @@ class Registration(Generic[T]):
         self._min_expires = 0
         self._retry_after = 0.0
         self._stopping = False
+        self._at_once = False
+        """The connection was lost while a REGISTER was in flight over it: the next one need not wait."""
 
     @property
     def state(self) -> State:
@@ -168,6 +170,9 @@ class Registration(Generic[T]):
         self.status = None
         if self._phase is _Phase.RESOLVING:
             self._targets = []
+            if self.lease is not None and self.lease.flow == self._flow and not self._stopping:
+                self._tries = 0
+                return self._register(now)  # without an answer of the name servers the way stays as it was
             return self._next_target(detail, now)
         if self._phase is _Phase.OPENING:
             return self._next_target(detail, now)
@@ -189,6 +194,7 @@ class Registration(Generic[T]):
             return self._finish(now)
         self.detail = "connection lost"
         if self._phase is not _Phase.HOLDING:
+            self._at_once = held >= STABLE_AFTER
             return []  # the REGISTER in flight will be reported as failed, or goes over another flow
         if held >= STABLE_AFTER:
             self.failures = 0
@@ -212,11 +218,7 @@ class Registration(Generic[T]):
             self._set(State.REGISTERING, now)
             return self._resolve()
         self.failures = 0 if self._state is State.REGISTERED else self.failures
-        if self._flow is None:
-            return self._resolve()
-        self._targets = []
-        self._tries = 0
-        return self._register(now)
+        return self._resolve()  # the name may lead elsewhere by now; who is still meant keeps its flow
 
     def refresh(self, now: float) -> list[Action[T]]:
         """Refresh at once: there is a doubt whether the carrier still reaches us."""
@@ -347,6 +349,10 @@ class Registration(Generic[T]):
         self._flow = None
         if self._stopping:
             return self._unregister(now)
+        at_once, self._at_once = self._at_once, False
+        if at_once and not self._targets:  # it went down with its connection (T1.24)
+            self._set(State.REGISTERING, now)
+            return self._resolve()
         if refreshing and not self._targets and not self._retry_after and self._state is State.REGISTERED:
             self._set(State.REGISTERING, now)
             return self._resolve()

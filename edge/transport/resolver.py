@@ -6,7 +6,7 @@ import asyncio
 import random
 import socket
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Literal, NamedTuple, Protocol
 
@@ -37,6 +37,8 @@ class ResolvedHop:
     transport: Transport
     address: Address
     server_name: str
+    rank: int = field(default=0, compare=False)
+    """Its place among the priorities of NAPTR and SRV: who has the same is as good."""
 
 
 class Record(NamedTuple):
@@ -146,24 +148,24 @@ class Resolver:
             transport = hop.transport or "udp"
             return [ResolvedHop(transport, Address(host, hop.port or _PORTS[transport]), server_name)]
         if hop.port is not None:  # section 4.2: a port means no SRV
-            targets = [(hop.transport or "udp", host, hop.port)]
+            targets = [(hop.transport or "udp", host, hop.port, 0)]
         else:
             targets = await self._services(host, hop.transport)
         out: list[ResolvedHop] = []
         failure: ResolveError | None = None
-        for transport, name, port in targets:
+        for transport, name, port, rank in targets:
             try:
                 addresses = await self._addresses(name)
             except ResolveError as error:
                 failure = error
                 continue
-            out += [ResolvedHop(transport, Address(address, port), server_name) for address in addresses]
+            out += [ResolvedHop(transport, Address(address, port), server_name, rank) for address in addresses]
         if not out:
             raise failure or ResolveError(f"{host} has no address", False)
         return list(dict.fromkeys(out))
 
-    async def _services(self, host: str, transport: Transport | None) -> list[tuple[Transport, str, int]]:
-        """(transport, target, port) by NAPTR and SRV, or the host itself (sections 4.1 and 4.2)."""
+    async def _services(self, host: str, transport: Transport | None) -> list[tuple[Transport, str, int, int]]:
+        """(transport, target, port, rank) by NAPTR and SRV, or the host itself (sections 4.1 and 4.2)."""
         if transport is not None:
             choices = [(transport, _SRV_PREFIX[transport] + host)]
         else:
@@ -177,15 +179,18 @@ class Resolver:
                 if _SERVICES.get(r.service) in self._transports
             ] or [(t, _SRV_PREFIX[t] + host) for t in self._transports]
         answers = await asyncio.gather(*(self._ask(name, "SRV") for _, name in choices), return_exceptions=True)
-        targets: list[tuple[Transport, str, int]] = []
+        targets: list[tuple[Transport, str, int, int]] = []
         failure: BaseException | None = None
-        for (chosen, _), records in zip(choices, answers, strict=True):
+        for place, ((chosen, _), records) in enumerate(zip(choices, answers, strict=True)):
             if isinstance(records, BaseException):
                 failure = records
                 continue
             if len(records) == 1 and records[0].target in ("", "."):  # RFC 2782: decidedly not available
                 continue
-            targets += [(chosen, r.target.rstrip(".").lower(), r.port) for r in self._by_weight(records)]
+            targets += [
+                (chosen, r.target.rstrip(".").lower(), r.port, (place << 16) + r.rank[0])
+                for r in self._by_weight(records)
+            ]
         if targets:
             return targets
         if failure is not None:
@@ -193,7 +198,7 @@ class Resolver:
         if any(answers):
             raise ResolveError(f"{host} offers no SIP service", False)
         chosen = transport or "udp"
-        return [(chosen, host, _PORTS[chosen])]
+        return [(chosen, host, _PORTS[chosen], 0)]
 
     def _by_weight(self, records: Iterable[Record]) -> list[Record]:
         """RFC 2782: by priority, within one by weighted lot."""

@@ -24,6 +24,7 @@ from edge.transport.clock import RandomIds, SystemClock
 from edge.transport.driver import Driver, Listener
 from edge.transport.exchange import Exchange
 from edge.transport.resolver import CaresDns, Resolver
+from edge.transport.tls import client_context
 
 pytestmark = pytest.mark.phones
 ACCOUNT = "+49199296000001"
@@ -53,7 +54,8 @@ async def our_side(*carriers: Carrier, tls: ssl.SSLContext | None = None) -> Asy
     """The carriers of a provisioning at work on loopback."""
     clock, ids = SystemClock(), RandomIds()
     bind = Address("127.0.0.1", take_port())
-    listeners = [Listener("udp", bind, bind), Listener("tcp", bind, bind)]
+    bind6 = Address("::1", bind.port)
+    listeners = [Listener(transport, at, at) for transport in ("udp", "tcp") for at in (bind, bind6)]  # type: ignore[arg-type]
     exchange: Exchange
     running: Carriers
 
@@ -110,6 +112,20 @@ async def test_registers_and_unregisters(peers: Peers, certificate: Certificate,
     assert "Expires: 0" in registers[2].text and "nc=00000002" in registers[2].text
 
 
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+async def test_over_ipv6(peers: Peers, transport: str) -> None:
+    """A carrier that is reached over IPv6 beside one over IPv4, each with a Contact of its own family."""
+    six = peers.kamailio({AUTH: "secret"}, address="[::1]")
+    four = peers.kamailio({AUTH: "secret"})
+    async with our_side(replace(carrier_at(six, transport), name="six"), carrier_at(four, transport)) as side:
+        state = await side.until("six", lambda s: s.state == "registered")
+        assert state.contact is not None and state.contact.host == "::1"
+        assert "[::1]" in six.registered(ACCOUNT)[0]
+        state = await side.until("kamailio", lambda s: s.state == "registered")
+        assert state.contact is not None and state.contact.host == "127.0.0.1"
+    assert six.registered(ACCOUNT) == four.registered(ACCOUNT) == []
+
+
 async def test_minimum_interval(peers: Peers) -> None:
     """T1.6: 423 is answered with the carrier's minimum at once."""
     kamailio = peers.kamailio({AUTH: "secret"}, min_expires=900)
@@ -135,6 +151,16 @@ async def test_wrong_password(peers: Peers) -> None:
         with pytest.raises(Exception, match="user or password refused"):
             await side.carriers.way("kamailio")
     assert kamailio.registered(ACCOUNT) == []
+
+
+async def test_only_tls_for_the_service_domain(peers: Peers, certificate: Certificate) -> None:
+    """RFC 5922: a certificate for somebody else keeps us from registering, and the state says whose it is."""
+    kamailio = peers.kamailio({AUTH: "secret"}, address="127.0.0.12", certificate=certificate)
+    context = client_context(certificate.authority)
+    async with our_side(carrier_at(kamailio, "tls"), tls=context) as side:
+        state = await side.until("kamailio", lambda s: s.state == "retrying")
+        assert "not good for 127.0.0.12: it names edge.example" in state.detail
+    assert not kamailio.trace
 
 
 async def test_carrier_restarts(peers: Peers) -> None:

@@ -17,6 +17,7 @@ from peers.process import poll
 
 pytestmark = pytest.mark.phones
 NUMBER, SOMEBODY = "+4930555101", "+4930123456"
+SEATS = {"carol": NUMBER, "david": "+4930555102"}
 NETWORK = "127.0.0.22"
 PASSWORD = "carol-Pass-7351"
 
@@ -24,7 +25,10 @@ PASSWORD = "carol-Pass-7351"
 class Pair:
     """The edge, registered with two proxies of one carrier; behind both the same network."""
 
-    def __init__(self, folder: Path, certificate: Certificate, peers: Peers, transport: str) -> None:
+    def __init__(
+        self, folder: Path, certificate: Certificate, peers: Peers, transport: str, deaf: bool = False
+    ) -> None:
+        """`deaf`: the first proxy answers REGISTER and nothing else."""
         self.peers = peers
         self.transport = transport
         self.network_port = take_port()
@@ -35,6 +39,7 @@ class Pair:
                 certificate=certificate,
                 numbers={NUMBER: "line"},
                 network=f"sip:{NETWORK}:{self.network_port}",
+                deaf=deaf and address == "127.0.0.21",
             )
             for address in ("127.0.0.21", "127.0.0.23")
         )
@@ -60,9 +65,13 @@ class Pair:
             "version": 1,
             "carriers": [carrier],
             "accounts": [{"id": "K1", "status": "active", "area_code": "228", "parallel_calls": 5}],
-            "seats": [{"username": "carol", "account": "K1", "password": PASSWORD, "primary_number": NUMBER}],
+            "seats": [
+                {"username": seat, "account": "K1", "password": PASSWORD, "primary_number": number}
+                for seat, number in SEATS.items()
+            ],
             "numbers": [
-                {"number": NUMBER, "account": "K1", "carrier": "pair", "route": {"seat": "carol"}, "channels": 5}
+                {"number": number, "account": "K1", "carrier": "pair", "route": {"seat": seat}, "channels": 5}
+                for seat, number in SEATS.items()
             ],
         }
 
@@ -70,8 +79,8 @@ class Pair:
         row = self.edge.rows("carriers")[0] if self.edge.rows("carriers") else {}
         return [str(proxy["state"]) for proxy in row.get("proxies", [])]  # type: ignore[attr-defined]
 
-    def phone(self) -> Phone:
-        account = Account("carol", PASSWORD, self.edge.server(), expires=300)
+    def phone(self, seat: str = "carol") -> Phone:
+        account = Account(seat, PASSWORD, self.edge.server(), expires=300)
         phone = self.peers.phone("pjsua2", account, address="127.0.0.31", tone=1750)
         phone.wait_registered()
         return phone
@@ -113,10 +122,12 @@ class Pair:
 
 @pytest.fixture
 def pair(request: pytest.FixtureRequest, folder: Path, certificate: Certificate, peers: Peers) -> Iterator[Pair]:
-    made = Pair(folder, certificate, peers, request.param)
+    transport, _, deaf = request.param.partition("-")
+    made = Pair(folder, certificate, peers, transport, bool(deaf))
     try:
         yield made
-        made.edge.stop()
+        if transport == "tls":  # over UDP the edge would wait for answers of the dead
+            made.edge.stop()
     finally:
         made.edge.discard()
 
@@ -161,3 +172,28 @@ def test_one_of_two_dies(pair: Pair) -> None:
     tones.assert_heard(phone.recording, 1750)
     poll(lambda: not edge.rows("calls"), "no call is left")
     assert edge.metric("sip_edge_internal_errors_total") == 0
+
+
+@pytest.mark.parametrize("pair", ["udp-deaf"], indirect=True)
+def test_registered_but_deaf(pair: Pair) -> None:
+    """The first proxy takes our REGISTER and loses every call: the calls that find it out go on over the second, the
+    next ones go there at once, and command, log and metric say deaf rather than registered."""
+    edge = pair.edge
+    network = pair.peers.sipp("uas_answer", address=NETWORK, port=pair.network_port, calls=3)
+    phones = [pair.phone("carol"), pair.phone("david")]
+    for phone in phones:
+        phone.dial(SOMEBODY)
+    for phone in phones:
+        phone.wait_established(timeout=20)
+        phone.hangup()
+    poll(lambda: pair.states() == ["deaf", "registered"], "the first proxy counts as deaf")
+    mark = phones[0].mark
+    phones[0].dial(SOMEBODY)
+    phones[0].wait_established(timeout=5, after=mark)
+    phones[0].hangup()
+    network.wait()
+    assert "deaf" in edge.command("carriers").stdout
+    assert any('state="deaf"' in key and "127.0.0.21" in key for key in edge.metrics())
+    (row,) = edge.rows("carriers")
+    assert row["usable"] and "calls get no answer" in str(row["proxies"])
+    assert any("deaf" in str(event["proxies"]) for event in edge.events("carrier.state"))

@@ -25,7 +25,7 @@ class Kamailio:
     `passwords`: digest user to password. `numbers`: called number to the account whose registered contact gets it;
     such calls need no digest (they come from the network). `callees`: number to SIP URI, where calls of registered
     customers go; what is in neither table is looked up among the registered users, and what is not found there either
-    goes to the SIP URI `network`, if there is one.
+    goes to the SIP URI `network`, if there is one. `deaf`: it answers REGISTER and nothing else.
     """
 
     def __init__(
@@ -43,6 +43,7 @@ class Kamailio:
         algorithm: str = "MD5",
         min_expires: int = 0,
         called_number_in_uri: bool = True,
+        deaf: bool = False,
     ) -> None:
         self.folder = folder
         self.address = address
@@ -82,6 +83,7 @@ class Kamailio:
             "TABLES": "\n".join(tables),
             "KEEP_NUMBER": "$rU = $var(number);" if called_number_in_uri else "",
             "MIN_EXPIRES": str(min_expires),
+            "DEAF": 'if (!is_method("REGISTER")) {\n        drop;\n    }' if deaf else "",
         }
         text = re.sub(r"@([A-Z_]+)@", lambda found: values[found.group(1)], _TEMPLATE.read_text())
         config = folder / "kamailio.cfg"

@@ -46,9 +46,11 @@ class Rig:
         self.transport = transport
         self.unreachable: set[str] = set()
         self.connection = 0
+        self.connected: dict[str, Flow] = {}
         self.sent: list[Send] = []
         self.opens: list[str] = []
         self.resolves = 0
+        self.resolving = True
         self.finished = False
         self.nonce = 0
         login = Login(carrier.auth_username or carrier.username or "", carrier.password, Ids())
@@ -62,7 +64,10 @@ class Rig:
         for action in actions:
             if isinstance(action, Resolve):
                 self.resolves += 1
-                self.run(self.fsm.resolved(self.targets, self.now))
+                if self.resolving:
+                    self.run(self.fsm.resolved(self.targets, self.now))
+                else:
+                    self.run(self.fsm.failed("no name server answers", self.now))
             elif isinstance(action, Open):
                 self.opens.append(action.target)
                 if action.target in self.unreachable:
@@ -78,8 +83,15 @@ class Rig:
     def flow(self, target: str) -> Flow:
         if self.transport == "udp":
             return Flow("udp", LOCAL, Address(target, 5060))
-        self.connection += 1
-        return Flow("tcp", LOCAL, Address(target, 5060), self.connection)
+        if target not in self.connected:
+            self.connection += 1
+            self.connected[target] = Flow("tcp", LOCAL, Address(target, 5060), self.connection)
+        return self.connected[target]
+
+    def lose(self, flow: Flow) -> None:
+        """A connection is gone."""
+        self.connected = {t: f for t, f in self.connected.items() if f != flow}
+        self.run(self.fsm.flow_lost(flow, self.now))
 
     @property
     def request(self) -> Request:

@@ -221,6 +221,7 @@ async def test_registered_but_deaf_to_calls() -> None:
     carriers.call_unanswered("one", flow)
     state = carriers.state("one")
     assert state is not None and (state.state, state.up, state.detail) == ("deaf", False, "calls get no answer")
+    await settle()
     assert len(to(network, ONE)) == 2, "the registration is looked into"
     network.answer(to(network, ONE)[-1], 200)
     assert standing(carriers) == ["deaf"], "which proves nothing for calls"

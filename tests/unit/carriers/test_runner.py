@@ -38,6 +38,7 @@ class Network:
     def __init__(self) -> None:
         self.names: dict[str, list[Address]] = {"one.example": [ONE], "two.example": [TWO]}
         self.refusing: set[Address] = set()
+        self.ranks: dict[Address, int] = {}
         self.requests: list[tuple[Request, Flow, object]] = []
         self.rows: dict[str, CarrierStateRow | None] = {}
         self.kept: list[Flow] = []
@@ -53,7 +54,8 @@ class Network:
         addresses = self.names.get(hop.host)
         if not addresses:
             raise ResolveError(f"{hop.host} has no address", False)
-        return [ResolvedHop(hop.transport or "udp", a, hop.server_name or hop.host) for a in addresses]
+        name = hop.server_name or hop.host
+        return [ResolvedHop(hop.transport or "udp", a, name, self.ranks.get(a, 0)) for a in addresses]
 
     async def flow_to(self, hop: ResolvedHop) -> Flow:
         if hop.address in self.refusing:
@@ -400,6 +402,23 @@ class TestProvisioning:
         assert network.now() - began == pytest.approx(2.0)
 
 
+async def test_refresh_stays_where_it_is_among_the_best() -> None:
+    """1.3-12: SRV shuffles equals, which is no reason to move; a better one that is back is."""
+    network = Network()
+    network.names["one.example"] = [ONE]
+    carriers = await registered(network, REGISTERED)
+    network.names["one.example"] = [TWO, ONE]
+    await asyncio.sleep(511)
+    assert network.requests[network.sent()[-1] - 1][1].remote == ONE
+    network.answer(network.sent()[-1], 200)
+    network.ranks = {ONE: 20, TWO: 10}
+    await asyncio.sleep(511)
+    assert network.requests[network.sent()[-1] - 1][1].remote == TWO
+    network.answer(network.sent()[-1], 200)
+    assert (await carriers.way("one")).flow.remote == TWO
+    await stop(network, carriers)
+
+
 async def test_nat_is_kept_open_and_silence_is_looked_into() -> None:
     """T1.24: OPTIONS over UDP where the carrier sees us elsewhere; no answer brings the refresh forward."""
     network = Network()
@@ -416,6 +435,7 @@ async def test_nat_is_kept_open_and_silence_is_looked_into() -> None:
     await asyncio.sleep(28)
     assert len(network.sent("OPTIONS")) == 2
     network.lose(network.sent("OPTIONS")[1])
+    await settle()
     assert len(network.sent()) == 3
     await stop(network, carriers)
 

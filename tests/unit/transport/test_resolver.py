@@ -120,6 +120,8 @@ async def test_naptr_then_srv_then_address() -> None:
         "tls 192.0.2.3:5061",
         "tcp 192.0.2.1:5060",
     ]
+    ranks = [hop.rank for hop in found]
+    assert ranks == sorted(ranks) and len(set(ranks)) == 4, "none is as good as another"
     assert {hop.server_name for hop in found} == {"tel.example"}, "domain 1.3-13: not the SRV target"
 
 
