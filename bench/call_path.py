@@ -34,12 +34,14 @@ from edge.b2bua.engine import Engine
 from edge.b2bua.sip_port import SipPort
 from edge.cdr.record import to_json
 from edge.channels.ledger import Ledger, LimitReached
+from edge.defence.budgets import Budgets
 from edge.inbound.admission import Admission
 from edge.inbound.dispatch import Dispatch
 from edge.inbound.identity import Identify
 from edge.inbound.registrations import Registrations
 from edge.inbound.steps.authenticate import Authenticator, DigestSettings
 from edge.inbound.steps.identify import Identifier
+from edge.inbound.steps.strangers import Strangers
 from edge.observability.logging import LineWriter, configure
 from edge.observability.metrics import Metrics
 from edge.observability.trace import Tap
@@ -194,6 +196,7 @@ class World:
             snapshot=lambda: snapshot,
             timers=timers,
             call_timers=CallTimers(),
+            budgets=Budgets(self.clock.utcnow),
             domain="sip-edge",
             reach=cast(Any, None),
             draw=lambda: 0.5,
@@ -210,9 +213,8 @@ class World:
         )
         admission = Admission(self.engine, identify)
         port.on_final = admission.ended
-        self._dispatch = Dispatch(
-            self.engine, exchange, admission, Registrations(self.engine, identifier, authenticator, lambda then: then())
-        )
+        registrations = Registrations(self.engine, authenticator, lambda then: then())
+        self._dispatch = Dispatch(self.engine, exchange, admission, registrations, Strangers(identifier, guard))
         self.outside = 0.0
         self.done = 0
 

@@ -103,6 +103,7 @@ _NEXT_ROUTES = (
     Field("valid_from", Kind.MOMENT),
     _text("served_account", refers="accounts"),
 )
+_BUDGET = tuple(_integer(key) for key in ("calls_per_hour", "calls_per_day", "minutes_per_hour", "minutes_per_day"))
 _HA1 = Secret("password", ("ha1_md5", "ha1_sha256"))
 
 SECTIONS: tuple[Section, ...] = (
@@ -161,6 +162,10 @@ SECTIONS: tuple[Section, ...] = (
             Field("allowed_destinations", Kind.TEXTS),
             _text("emergency_number"),
             _flag("allow_zero_cli_prefixes", False),
+            _text("suspension", "bar"),
+            *_BUDGET,
+            _integer("night_percent", 100),
+            _integer("max_call_minutes"),
         ),
     ),
     Section(
@@ -192,6 +197,7 @@ SECTIONS: tuple[Section, ...] = (
             _text("srtp", "off"),
             _text("t38", "offer"),
             _integer("max_contacts", 5),
+            *_BUDGET,
         ),
         _HA1,
     ),
@@ -225,6 +231,7 @@ SECTIONS: tuple[Section, ...] = (
             _flag("reject_anonymous", False),
             _integer("max_contacts", 5),
             _text("srtp", "off"),
+            *_BUDGET,
         ),
         _HA1,
     ),

@@ -17,9 +17,11 @@ from asyncpg.connection import Connection
 from asyncpg.pool import PoolConnectionProxy
 
 from config.model import (
+    NO_BUDGET,
     NO_ROUTE,
     Account,
     AccountStatus,
+    Budget,
     Carrier,
     ExternalNumber,
     FaxBox,
@@ -69,17 +71,20 @@ _CARRIERS = (
     "trusted, codecs, srtp, t38, media_source, session_expires, max_calls, max_calls_in, max_calls_out, max_cps, "
     "priority, weight, failover_on FROM sip_edge.carriers"
 )
+_BUDGET = ", ".join(Budget._fields)
 _ACCOUNTS = (
     "SELECT id, name, status, country, time_zone, area_code, language, email, parallel_calls, bare_numbers, "
-    "clip_fallback, allowed_destinations, emergency_number FROM sip_edge.accounts"
+    "clip_fallback, allowed_destinations, emergency_number, night_percent, max_call_minutes, suspension, "
+    f"{_BUDGET} FROM sip_edge.accounts"
 )
 _TRUNKS = (
     "SELECT account, name, mode, username, ha1_md5, ha1_sha256, sources, profile, parallel_calls, parallel_calls_in, "
-    "parallel_calls_out, valid_from, default_number, clip_no_screening, srtp, t38, max_contacts FROM sip_edge.trunks"
+    "parallel_calls_out, valid_from, default_number, clip_no_screening, srtp, t38, max_contacts, "
+    f"{_BUDGET} FROM sip_edge.trunks"
 )
 _SEATS = (
     "SELECT username, account, trunk, ha1_md5, ha1_sha256, name, extension, primary_number, external_numbers, present, "
-    "reject_anonymous, max_contacts, srtp FROM sip_edge.seats"
+    f"reject_anonymous, max_contacts, srtp, {_BUDGET} FROM sip_edge.seats"
 )
 _EXTERNAL = "SELECT number, account, status, expires_at FROM sip_edge.external_numbers"
 _FAX_BOXES = "SELECT account, name, email, sealed_pdf_password, station_id FROM sip_edge.fax_boxes"
@@ -221,9 +226,12 @@ def _carrier(row: Record, box: SecretBox, on_fault: Callable[[str], None]) -> Ca
 
 def _account(row: Record) -> Account:
     allowed = row["allowed_destinations"]
+    values = dict(row)
+    budget = _budget(values)
     return Account(
         **{
-            **dict(row),
+            **values,
+            "budget": budget,
             "status": AccountStatus(row["status"]),
             "allowed_destinations": None if allowed is None else tuple(allowed),
         }
@@ -233,13 +241,21 @@ def _account(row: Record) -> Account:
 def _trunk(row: Record) -> Trunk:
     values = dict(row)
     ha1 = Ha1(values.pop("ha1_md5"), values.pop("ha1_sha256"))
-    return Trunk(**{**values, "ha1": ha1, "sources": _networks(row["sources"])})
+    budget = _budget(values)
+    return Trunk(**{**values, "ha1": ha1, "budget": budget, "sources": _networks(row["sources"])})
 
 
 def _seat(row: Record) -> Seat:
     values = dict(row)
     ha1 = Ha1(values.pop("ha1_md5"), values.pop("ha1_sha256"))
-    return Seat(**{**values, "ha1": ha1, "external_numbers": tuple(row["external_numbers"])})
+    budget = _budget(values)
+    return Seat(**{**values, "ha1": ha1, "budget": budget, "external_numbers": tuple(row["external_numbers"])})
+
+
+def _budget(values: dict[str, object]) -> Budget:
+    """The budget among the values of a row, which go out of them."""
+    budget = Budget(*(values.pop(name) for name in Budget._fields))  # type: ignore[arg-type]
+    return NO_BUDGET if budget == NO_BUDGET else budget
 
 
 def _fax_box(row: Record, box: SecretBox, on_fault: Callable[[str], None]) -> FaxBox:

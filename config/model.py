@@ -117,6 +117,18 @@ class Carrier:
         return (self.outbound_proxy, *self.secondary_proxies)
 
 
+class Budget(NamedTuple):
+    """What may be called out in a sliding hour and day; None: no bound."""
+
+    calls_per_hour: int | None = None
+    calls_per_day: int | None = None
+    minutes_per_hour: int | None = None
+    minutes_per_day: int | None = None
+
+
+NO_BUDGET = Budget()
+
+
 @dataclass(frozen=True, slots=True)
 class Account:
     """A customer."""
@@ -137,6 +149,14 @@ class Account:
     allowed_destinations: tuple[str, ...] | None = None
     """E.164 prefixes; None: the home country; ("*",): everywhere."""
     emergency_number: str | None = None
+    budget: Budget = NO_BUDGET
+    night_percent: int = 100
+    """Share of the budgets of the account, its trunks and seats that holds at night and at weekends."""
+    max_call_minutes: int | None = None
+    """None: the edge's own limit."""
+    suspension: str = "bar"
+    """What becomes of a suspended account: `bar` refuses calls, `end` also ends those that are up, `lock` also takes
+    its registrations away. Emergency calls go in any case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +191,7 @@ class Trunk:
     srtp: str = "off"
     t38: str = "offer"
     max_contacts: int = 5
+    budget: Budget = NO_BUDGET
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +211,7 @@ class Seat:
     reject_anonymous: bool = False
     max_contacts: int = 5
     srtp: str = "off"
+    budget: Budget = NO_BUDGET
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import socket
 import ssl
 import tomllib
 from collections.abc import Mapping
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Literal, cast
 
@@ -220,6 +220,16 @@ class Settings(BaseSettings):
     """Open connections from one source."""
     connection_timeout: Annotated[float, Field(ge=5, le=600)] = 30.0
     """TCP and TLS: how long a peer may leave what was sent unacknowledged, and be silent until it is probed."""
+    guard_strangers: Annotated[float, Field(ge=10)] = 2000.0
+    """Messages per second over one transport from all sources together where nobody is registered."""
+    domains: Annotated[tuple[Host, ...], NoDecode, BeforeValidator(_split)] = ()
+    """Host names and addresses that phones and PBXs ask for; who asks for another one over UDP hears nothing. Empty:
+    any."""
+    strangers: Literal["answer", "register", "silent"] = "answer"
+    """What is answered to sources where nobody is registered and that are no carrier or static trunk: all, REGISTER
+    alone, or nothing outside of `welcome_networks`."""
+    welcome_networks: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = ()
+    """Networks that phones may register from, where `strangers` is silent."""
     max_message_bytes: Annotated[int, Field(ge=4096, le=1_048_576)] = 65535
 
     smtp_host: Host | None = None
@@ -295,6 +305,11 @@ class Settings(BaseSettings):
         places_of_relays = [(engine.host, engine.port) for engine in self.rtpengines]
         if len(set(places_of_relays)) != len(places_of_relays):
             faults.append("rtpengines: one is named twice")
+        for network in self.welcome_networks:
+            try:
+                ip_network(network)
+            except ValueError as error:
+                faults.append(f"welcome_networks: {error}; write 192.0.2.0/24 or 2001:db8::/32")
         if not self.digest_algorithms:
             faults.append("digest_algorithms: at least one of SHA-256 and MD5")
         if faults:

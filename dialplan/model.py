@@ -98,6 +98,7 @@ class Reason(StrEnum):
     TRUNK_LIMIT = "trunk-limit"
     ACCOUNT_LIMIT = "account-limit"
     CARRIER_LIMIT = "carrier-limit"
+    BUDGET_EXHAUSTED = "budget-exhausted"
     NO_CARRIER = "no-carrier"
     TOO_MANY_HOPS = "too-many-hops"
     RATE_LIMITED = "rate-limited"

@@ -44,14 +44,22 @@ from edge.cdr.writer import PurgeJob, RecordWriter
 from edge.channels.postgres import PostgresCounts
 from edge.channels.shared import SharedChannels
 from edge.channels.upkeep import Upkeep
+from edge.defence.alarms import Alarm, Alarms
+from edge.defence.budgets import Budgets
+from edge.defence.patterns import Patterns
+from edge.defence.suspension import Suspension
+from edge.defence.usage import BudgetUsage
+from edge.defence.watch import Watched
 from edge.fax.desk import FaxDesk
 from edge.fax.no_mail import NoMailServer
 from edge.inbound.admission import Admission
+from edge.inbound.bans import Bans
 from edge.inbound.dispatch import Dispatch
 from edge.inbound.identity import Identify
 from edge.inbound.registrations import Registrations
 from edge.inbound.steps.authenticate import Authenticator, DigestSettings
 from edge.inbound.steps.identify import Identifier
+from edge.inbound.steps.strangers import Strangers
 from edge.journal.file import JournalFile
 from edge.notify import Notify
 from edge.observability.clock_watch import ClockWatch
@@ -189,6 +197,7 @@ class Edge:
             self.guard_limits(settings),
             refused=lambda verdict: self.metrics.dropped(verdict.value),
             known=lambda host: self.registrar.has_bindings_from(host) or self.carriers.at(host),
+            welcome=map(ip_network, settings.welcome_networks) if settings.strangers == "silent" else None,
         )
         self.tls = Tls(_tls_files(settings))
         dispatch: Dispatch
@@ -243,6 +252,10 @@ class Edge:
         await self.channels.start()
         stack.push_async_callback(self.channels.stop)
 
+        self.alarms = Alarms(settings.edge_name, clock.now, clock.utcnow, acquire, self.metrics.alarm)
+        self._run(self.alarms.run(), self.alarms.stop)
+        budgets = Budgets(clock.utcnow)
+        patterns = Patterns(lambda account: self.snapshot().accounts.get(account))
         self.engine = Engine(
             name=settings.edge_name,
             driver=self.driver,
@@ -251,7 +264,7 @@ class Edge:
             registrar=self.registrar,
             carriers=self.carriers,
             channels=self.channels,
-            records=self.writer,
+            records=Watched(self.writer, budgets, patterns, self.alarms, clock.now),
             metrics=self.metrics,
             tap=self.tap,
             calls=self.calls,
@@ -264,27 +277,31 @@ class Edge:
             draw=self._random.random,
             internal_error=self._internal_error,
             srtp_without_tls=settings.srtp_without_tls,
+            budgets=budgets,
         )
+        self.budgets = BudgetUsage(
+            budgets, self.calls, self.alarms, acquire, settings.edge_name, clock.now, clock.utcnow
+        )
+        suspension = Suspension(self.calls)
         self.faxes = self._faxes(acquire, box)
         self.faxes.start()
         stack.push_async_callback(self.faxes.stop)
-        identifier = Identifier(self.carriers, self.registrar.at)
-        authenticator = Authenticator(
+        identifier = Identifier(self.carriers, self.registrar.at, frozenset(d.lower() for d in settings.domains))
+        self.authenticator = authenticator = Authenticator(
             DigestSettings(settings.realm, settings.digest_algorithms),
             Nonces(secrets.token_bytes(32)),
             self.guard,
             self.registrar.has_bindings_from,
             self.metrics.auth_failed,
+            self._attacked,
         )
         identify = Identify(identifier, authenticator, self.snapshot, self.carriers.authorize, self.driver.now)
         self.admission = Admission(self.engine, identify)
         port.on_final = self.admission.ended
-        dispatch = Dispatch(
-            self.engine,
-            exchange,
-            self.admission,
-            Registrations(self.engine, identifier, authenticator, self.keeper.when_stored),
-        )
+        self.bans = Bans(self.guard, authenticator, clock.now, clock.utcnow)
+        registrations = Registrations(self.engine, authenticator, self.keeper.when_stored)
+        strangers = Strangers(identifier, self.guard, only_register=settings.strangers == "register")
+        dispatch = Dispatch(self.engine, exchange, self.admission, registrations, strangers)
 
         await self.driver.start()
         stack.push_async_callback(self.driver.stop)
@@ -300,11 +317,13 @@ class Edge:
         reload.resume()
         self.driver.wake()
 
-        def apply(_old: Snapshot, snapshot: Snapshot) -> None:
+        def apply(old: Snapshot, snapshot: Snapshot) -> None:
             self.guard.exempt(_networks(snapshot))
             identifier.apply(snapshot)
             self.registrar.apply(snapshot)
             self.carriers.apply(snapshot)
+            budgets.apply(snapshot)
+            suspension.apply(old, snapshot)
             self.faxes.apply(snapshot)
             gc.freeze()  # a million rows must not be walked by every full collection
 
@@ -314,6 +333,7 @@ class Edge:
         self._run(self.keeper.run(), self.keeper.stop)
         self._run(self.carriers.run(), self.carriers.stop)
         self._run(purge.run(), purge.close)
+        self._run(self.budgets.run(), self.budgets.stop)
         self.qualifier.start()
         stack.callback(self.qualifier.stop)
         self.clock_watch.start()
@@ -393,7 +413,11 @@ class Edge:
     def guard_limits(settings: Settings) -> GuardLimits:
         """Limits of the guard, of these settings."""
         return GuardLimits(
-            settings.guard_rate, settings.guard_burst, settings.max_message_bytes, settings.guard_connections
+            settings.guard_rate,
+            settings.guard_burst,
+            settings.max_message_bytes,
+            settings.guard_connections,
+            settings.guard_strangers,
         )
 
     def capture(self, settings: Settings) -> None:
@@ -481,6 +505,14 @@ class Edge:
     def _work_done(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._internal_error("app.task", error)
+
+    def _attacked(self, kind: str, who: str) -> None:
+        if kind == "sweep":
+            self.alarms.raise_(Alarm("sweep", None, who, "asked for more than 20 users within a minute"))
+        else:
+            seat = self.snapshot().seats.get(who)
+            account = seat.account if seat is not None else None
+            self.alarms.raise_(Alarm("guessing", account, who, "the password of this user is being guessed"))
 
     def _internal_error(self, where: str, error: BaseException, **context: str) -> None:
         self.metrics.internal_error(where)

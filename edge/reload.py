@@ -69,7 +69,7 @@ _LIVE: dict[Callable[[Edge, Settings], None], tuple[str, ...]] = {
     _log: ("log_level", "log_mask_numbers"),
     _timers: ("answer_timeout", "max_call_seconds"),
     _registrar: ("register_min_expires", "register_default_expires", "register_max_expires"),
-    _guard: ("guard_rate", "guard_burst", "guard_connections", "max_message_bytes"),
+    _guard: ("guard_rate", "guard_burst", "guard_connections", "guard_strangers", "max_message_bytes"),
     _traces: ("trace_megabytes", "trace_disk_megabytes"),
     _capture: ("hep_server", "hep_capture_id", "hep_password"),
     _mail: (

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from dialplan.explain import Question
 from dialplan.model import Direction, Target, TargetKind
-from edge.admin.views import CallView, CarrierView, Faxes, LimitView, ProxyView, Records, RegistrationView
+from edge.admin.views import Bans, CallView, CarrierView, Faxes, LimitView, ProxyView, Records, RegistrationView
 from edge.cdr.record import to_json
 from edge.channels.ledger import STARTS
 from edge.channels.upkeep import LiveCall
@@ -41,6 +41,11 @@ class Views:
     def faxes(self) -> Faxes:
         """Faxes, and sending them."""
         return self._edge.faxes
+
+    @property
+    def bans(self) -> Bans:
+        """Who is not heard."""
+        return self._edge.bans
 
     def calls(self) -> Sequence[CallView]:
         """Calls that are up or being set up, oldest first."""
@@ -221,6 +226,14 @@ class Views:
         edge = self._edge
         return sum(edge.tap.forget(call) | edge.kept.forget(call) for call in calls)
 
+    def budgets(self) -> Sequence[Mapping[str, object]]:
+        """Each budget and what is used of it."""
+        return list(self._edge.engine.budgets.listed())
+
+    async def reset_budget(self, level: str, key: str) -> bool:
+        """Count a budget anew."""
+        return await self._edge.budgets.reset((level, key))
+
     def drain(self) -> int:
         """Take no new calls; how many are up."""
         return self._edge.drain()
@@ -245,6 +258,7 @@ class Views:
             trace_bytes=edge.tap.bytes_kept,
             faxes=edge.faxes.running,
             fax_mails=edge.faxes.mails,
+            bans=edge.bans.count(),
             draining=edge.admission.draining,
             retransmissions=edge.driver.resent,
             snapshot_age=edge.store.age(),

@@ -85,6 +85,11 @@ def application(views: AdminViews) -> web.Application:
         web.post("/faxes", _send_fax),
         web.get("/faxes/{fax}", _fax),
         web.post("/faxes/{fax}/resend", _resend_fax),
+        web.get("/bans", _bans),
+        web.post("/bans", _add_ban),
+        web.post("/bans/lift", _lift_ban),
+        web.get("/budgets", _budgets),
+        web.post("/budgets/reset", _reset_budget),
         web.post("/drain", _drain),
         web.post("/forget", _forget),
         web.post("/reload", _reload),
@@ -270,6 +275,36 @@ async def _forget(request: web.Request) -> web.Response:
     if not isinstance(calls, list) or not all(isinstance(call, str) for call in calls):
         raise ValueError("ask with a list of ids of calls as body")
     return _json({"forgotten": request.app[_VIEWS].forget(calls)})
+
+
+async def _bans(request: web.Request) -> web.Response:
+    listed = request.app[_VIEWS].bans.listed()
+    return _json([{"source": b.source, "user": b.user, "until": b.until, "reason": b.reason} for b in listed])
+
+
+async def _add_ban(request: web.Request) -> web.Response:
+    query = request.query
+    banned = request.app[_VIEWS].bans.add(query.get("source", ""), parse_age(query.get("for", "1h")))
+    return _json({"source": banned})
+
+
+async def _lift_ban(request: web.Request) -> web.Response:
+    query = request.query
+    source, user = query.get("source", ""), query.get("user")
+    if request.app[_VIEWS].bans.lift(source, user):
+        return _json({"source": source, "user": user})
+    return _error(404, f"{source} is not banned" + (f" for {user}" if user else "") + ", and nothing is counted")
+
+
+async def _budgets(request: web.Request) -> web.Response:
+    return _json(request.app[_VIEWS].budgets())
+
+
+async def _reset_budget(request: web.Request) -> web.Response:
+    level, key = request.query.get("level", ""), request.query.get("key", "")
+    if await request.app[_VIEWS].reset_budget(level, key):
+        return _json({"level": level, "key": key})
+    return _error(404, f"there is no budget of {level} {key}: levels are account, trunk (ACCOUNT/NAME) and seat")
 
 
 async def _drain(request: web.Request) -> web.Response:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from dialplan.explain import Question
@@ -121,6 +121,29 @@ class Faxes(Protocol):
         ...
 
 
+class BanView(Protocol):
+    """A source, or a user from it, that is not heard: `edge.inbound.bans.Ban`."""
+
+    @property
+    def source(self) -> str: ...
+    @property
+    def user(self) -> str | None: ...
+    @property
+    def until(self) -> datetime: ...
+    @property
+    def reason(self) -> str: ...
+
+
+class Bans(Protocol):
+    """What is asked of bans: `edge.inbound.bans.Bans`. `add` and `lift` raise ValueError in words."""
+
+    def listed(self) -> Sequence[BanView]: ...
+
+    def add(self, source: str, how_long: timedelta) -> str: ...
+
+    def lift(self, source: str, user: str | None) -> bool: ...
+
+
 class AdminViews(Protocol):
     """What the composition root gives to the admin HTTP. All but `records` and `faxes` answer at once from memory."""
 
@@ -129,6 +152,9 @@ class AdminViews(Protocol):
 
     @property
     def faxes(self) -> Faxes: ...
+
+    @property
+    def bans(self) -> Bans: ...
 
     def calls(self) -> Sequence[CallView]: ...
 
@@ -176,6 +202,14 @@ class AdminViews(Protocol):
 
     def forget(self, calls: Sequence[str]) -> int:
         """Forget the messages of these calls (our ids of them); of how many there were any."""
+        ...
+
+    def budgets(self) -> Sequence[Mapping[str, object]]:
+        """Each budget: level, key, limits and what is used of them."""
+        ...
+
+    async def reset_budget(self, level: str, key: str) -> bool:
+        """Count a budget anew; False where there is none. Raises what asyncpg raises."""
         ...
 
     def drain(self) -> int:

@@ -15,6 +15,7 @@ from edge.b2bua.port import LegPort
 from edge.carriers.runner import Carriers
 from edge.cdr.record import Record
 from edge.channels.ledger import LimitReached
+from edge.defence.budgets import Budgets
 from edge.observability.metrics import Metrics
 from edge.observability.trace import Tap
 from edge.registrar.registrar import Registrar
@@ -71,6 +72,7 @@ class Engine:
     draw: Callable[[], float]
     """A random number, 0 <= x < 1."""
     internal_error: InternalError
+    budgets: Budgets
     srtp_without_tls: bool = False
     """SRTP keys may stand in signalling that is not encrypted."""
 

@@ -29,12 +29,13 @@ from dialplan.model import (
     SourceKind,
     Target,
     TargetKind,
+    Trace,
 )
 from edge.b2bua import actions as do
 from edge.b2bua import events as ev
 from edge.b2bua.actions import CallAction
 from edge.b2bua.bridge import BridgeLeg
-from edge.b2bua.call import Call
+from edge.b2bua.call import Call, CallTimers
 from edge.b2bua.call_media import WITHIN, CallMedia, MediaTerms, media_terms
 from edge.b2bua.engine import Engine
 from edge.b2bua.events import CallEvent, LegId
@@ -48,6 +49,7 @@ from edge.b2bua.uas_leg import UasLeg
 from edge.cdr.quality import mos
 from edge.cdr.record import Attempt, CallRecord, MediaFigures, finished_fields
 from edge.channels.ledger import LimitReached
+from edge.defence.budgets import Spent
 from edge.observability.logging import get_logger
 from edge.sip.causes import REFUSALS
 from media.relay.port import RelayError, RelayStats, UnusableSdp
@@ -138,7 +140,7 @@ class CallRunner:
         self._call = Call(
             a.offer,
             len(plan.targets),
-            engine.call_timers,
+            _call_timers(engine, plan),
             no_answer_after=plan.no_answer_after,
             emergency=plan.direction is Direction.EMERGENCY,
         )
@@ -357,6 +359,11 @@ class CallRunner:
     async def _start_target_async(self, action: do.StartTarget, target: Target) -> None:
         engine = self._engine
         self._give_back_target()
+        if target.kind is TargetKind.CARRIER and self.plan.direction is not Direction.EMERGENCY:
+            spent = engine.budgets.begin(self.id, self.plan.account, self.attempt.source)
+            if spent is not None:
+                self._not_tried(action, target, _out_of_budget(spent, self.plan.trace))
+                return
         if target.claims:
             holder = f"{self.id}/{action.index}"
             reached = await engine.channels.admit(holder, target.claims)
@@ -752,6 +759,19 @@ def _figures(stats: RelayStats) -> MediaFigures:
         stats.from_a, stats.from_b, stats.to_a, stats.to_b, stats.lost_a, stats.lost_b, stats.jitter_a, stats.jitter_b,
         mos(stats.from_a, stats.lost_a, stats.jitter_a), mos(stats.from_b, stats.lost_b, stats.jitter_b),
     )  # fmt: skip
+
+
+def _out_of_budget(spent: Spent, trace: Trace) -> Refusal:
+    trace.add("L3", str(spent))
+    return Refusal(Reason.BUDGET_EXHAUSTED, str(spent), None, spent.level, spent.limit, spent.used, trace)
+
+
+def _call_timers(engine: Engine, plan: RoutePlan) -> CallTimers:
+    """The edge's timers, with the account's own limit for a call that is no emergency."""
+    account = engine.snapshot().accounts.get(plan.account)
+    if account is None or account.max_call_minutes is None or plan.direction is Direction.EMERGENCY:
+        return engine.call_timers
+    return replace(engine.call_timers, longest=min(engine.call_timers.longest, account.max_call_minutes * 60.0))
 
 
 def _nobody(leg: LegId, event: CallEvent) -> None:

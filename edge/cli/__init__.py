@@ -7,7 +7,23 @@ import sys
 import typer
 
 from config.errors import ConfigError
-from edge.cli import carrier_sim, demo, explain, fax, live, migrate, privacy, provision, records, relay, run, top
+from edge.cli import (
+    account,
+    bans,
+    budgets,
+    carrier_sim,
+    demo,
+    explain,
+    fax,
+    live,
+    migrate,
+    privacy,
+    provision,
+    records,
+    relay,
+    run,
+    top,
+)
 from edge.cli.output import CommandError
 
 app = typer.Typer(
@@ -31,6 +47,9 @@ app.command()(explain.explain)
 app.command()(records.why)
 app.command()(records.refusals)
 app.add_typer(fax.app, name="fax")
+app.add_typer(bans.app, name="bans")
+app.add_typer(budgets.app, name="budgets")
+app.add_typer(account.app, name="account")
 app.command()(live.drain)
 app.command()(live.reload)
 app.add_typer(privacy.app, name="privacy")

@@ -16,7 +16,7 @@ from edge.b2bua.takeover import ReplacingLeg, take_over
 from edge.b2bua.transfers import Transfers
 from edge.b2bua.uas_leg import UasLeg
 from edge.inbound.attempt import read_attempt
-from edge.inbound.identity import Identify, Ignored
+from edge.inbound.identity import Identify
 from edge.inbound.refuse import refuse
 from edge.inbound.steps.authenticate import Challenge
 from edge.observability.logging import get_logger
@@ -58,9 +58,6 @@ class Admission:
         if isinstance(who, Challenge):
             engine.port.respond(tx, who.response)
             return books.end("challenged")
-        if isinstance(who, Ignored):
-            engine.driver.ignore(tx)
-            return books.end("ignored")
         if isinstance(who, Refusal):
             return refuse(engine, tx, request, flow, who, None, call_id)
         # not before: a challenged INVITE comes again under the same Call-ID

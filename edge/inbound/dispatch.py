@@ -6,6 +6,7 @@ from edge.b2bua.engine import Engine
 from edge.b2bua.leg import ALLOW, SDP, SUPPORTED
 from edge.inbound.admission import UNDERSTOOD, Admission
 from edge.inbound.registrations import Registrations
+from edge.inbound.steps.strangers import Strangers
 from edge.observability.logging import get_logger
 from edge.sip.build import response_to
 from edge.sip.events import (
@@ -27,11 +28,19 @@ log = get_logger("inbound")
 class Dispatch:
     """Hands each event of the SIP core to its room."""
 
-    def __init__(self, engine: Engine, exchange: Exchange, admission: Admission, registrations: Registrations) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        exchange: Exchange,
+        admission: Admission,
+        registrations: Registrations,
+        strangers: Strangers,
+    ) -> None:
         self._engine = engine
         self._exchange = exchange
         self._admission = admission
         self._registrations = registrations
+        self._strangers = strangers
 
     def on_event(self, event: Event) -> None:
         """An event of the endpoint."""
@@ -62,8 +71,10 @@ class Dispatch:
             leg = self._engine.calls.leg(request)
             if leg is not None:
                 leg.on_request(event.tx, request, event.flow)
-            else:
+            elif not self._ignored(event):
                 self._answer(event, 481)
+        elif self._ignored(event):
+            return
         elif method == "INVITE":
             self._admission.invite(event.tx, request, event.flow)
         elif method == "REGISTER":
@@ -76,6 +87,21 @@ class Dispatch:
             self._answer(event, 481)
         else:
             self._answer(event, 405, ("Allow", f"{ALLOW}, REGISTER"))
+
+    def _ignored(self, event: RequestReceived) -> bool:
+        """A stranger that hears nothing."""
+        engine = self._engine
+        if not self._strangers.possible:
+            return False
+        why = self._strangers.ignored(event.request, event.flow, engine.driver.now())
+        if why is None:
+            return False
+        engine.metrics.dropped(why)
+        engine.driver.ignore(event.tx)
+        if event.request.method == "INVITE" and event.request.to.tag is None:
+            engine.calls.books.begin("invite")
+            engine.calls.books.end("ignored")
+        return True
 
     def _answer(self, event: RequestReceived, status: int, *headers: tuple[str, str]) -> None:
         response = response_to(event.request, status, None, self._engine.port.ids.token())

@@ -24,12 +24,7 @@ class Known:
     authorize: Authorize | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Ignored:
-    """A scanner: it hears nothing (domain rule 7.4a)."""
-
-
-Who = Known | Challenge | Ignored | Refusal
+Who = Known | Challenge | Refusal
 
 
 class Identify:
@@ -51,7 +46,7 @@ class Identify:
         self._now = now
 
     def __call__(self, request: Request, flow: Flow) -> Who:
-        """The sender, a challenge to send, silence, or a refusal."""
+        """The sender, a challenge to send, or a refusal."""
         sender: Carrier | Trunk | Seat | None = self._identifier.identify(request, flow)
         if sender is None:
             try:
@@ -59,8 +54,6 @@ class Identify:
             except RemoteProtocolError as error:
                 return Refusal(Reason.BAD_REQUEST, error.detail, status=error.status)
             if not isinstance(result, Authenticated):
-                if isinstance(result, Challenge) and self._identifier.is_foreign(request) and not flow.reliable:
-                    return Ignored()
                 return result
             sender = result.who
         if isinstance(sender, Carrier):

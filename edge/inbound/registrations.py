@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 from edge.b2bua.engine import Engine
 from edge.inbound.steps.authenticate import Authenticated, Authenticator, Challenge
-from edge.inbound.steps.identify import Identifier
 from edge.sip.build import response_to
 from edge.sip.causes import REFUSALS
 from edge.sip.errors import RemoteProtocolError
@@ -21,14 +20,12 @@ class Registrations:
     def __init__(
         self,
         engine: Engine,
-        identifier: Identifier,
         authenticator: Authenticator,
         when_stored: Callable[[Callable[[], None]], None],
     ) -> None:
         """`when_stored` calls back once the bindings as they are outlive this process."""
         self._engine = engine
         self._when_stored = when_stored
-        self._identifier = identifier
         self._authenticator = authenticator
 
     def register(self, tx: TransactionId, request: Request, flow: Flow) -> None:
@@ -48,10 +45,7 @@ class Registrations:
             else:
                 engine.port.respond(tx, response)
         elif isinstance(result, Challenge):
-            if self._identifier.is_foreign(request) and not flow.reliable:
-                engine.driver.ignore(tx)
-            else:
-                engine.port.respond(tx, result.response)
+            engine.port.respond(tx, result.response)
         else:
             status, _ = REFUSALS[result.reason.value]
             engine.port.respond(tx, response_to(request, result.status or status))

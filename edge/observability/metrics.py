@@ -64,6 +64,8 @@ class Live:
     """Faxes under way."""
     fax_mails: Mapping[str, int] = field(default_factory=dict)
     """Attempts to mail a fax since the start, by what became of them (delivered, delayed, failed)."""
+    bans: Mapping[str, int] = field(default_factory=dict)
+    """Bans that run, by what is banned (source, user)."""
     draining: bool = False
     retransmissions: int = 0
     """Messages sent again since the start."""
@@ -121,6 +123,7 @@ class Metrics:
         self._malformed = Counter("sip_edge_malformed_messages", "SIP messages that cannot be read", registry=reg)
         self._auth_failures = Counter("sip_edge_auth_failures", "Digests that were wrong", ["kind"], registry=reg)
         self._guard_drops = Counter("sip_edge_guard_drops", "Messages dropped unanswered", ["reason"], registry=reg)
+        self._alarms = Counter("sip_edge_alarms", "Alarms of fraud and attacks", ["kind"], registry=reg)
         self._media_timeouts = Counter("sip_edge_media_timeouts", "Calls ended because no media came", registry=reg)
         self._internal_errors = Counter("sip_edge_internal_errors", "Faults of ours", ["where"], registry=reg)
         self._lag = Histogram(
@@ -202,8 +205,12 @@ class Metrics:
         self._auth_failures.labels(kind).inc()
 
     def dropped(self, reason: str) -> None:
-        """The guard dropped a message; `reason`: banned, rate, scanner, oversized, unknown-domain."""
+        """The guard dropped a message; `reason`: a `edge.transport.guard.Verdict`, or unknown-domain."""
         self._guard_drops.labels(reason).inc()
+
+    def alarm(self, kind: str) -> None:
+        """An alarm was raised; `kind` as docs/security.md lists them."""
+        self._alarms.labels(kind).inc()
 
     def media_timed_out(self) -> None:
         """The relay saw no packet and the call was ended."""
@@ -294,6 +301,7 @@ class _LiveCollector(Collector):
         relays = {name: int(up) for name, up in live.relay_instances.items()}
         yield _family("sip_edge_relay_instance_up", "1 if this media relay answers", "relay", relays)
         yield _family("sip_edge_channels_in_use", "Channels in use", "level", live.channels)
+        yield _family("sip_edge_bans", "Bans that run", "kind", live.bans)
         yield _family("sip_edge_transactions", "SIP transactions", "kind", live.transactions)
         yield _family("sip_edge_books_difference", "How far apart the books are", "invariant", live.differences)
         for name, text, label, counts in (

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from email.utils import format_datetime
 
-from config.model import Seat, Trunk
+from config.model import AccountStatus, Seat, Trunk
 from config.snapshot import EMPTY, Snapshot
 from edge.observability.logging import get_logger
 from edge.registrar.bindings import Accepted, Aor, Binding, Kind, Rejected, Rules, update
@@ -74,6 +74,9 @@ class Registrar:
             return self._reject(request, flow, aor, why), False
         if isinstance(who, Trunk) and who.valid_from is not None and who.valid_from > self._utc():
             why = Rejected(403, f"planned trunk, valid from {who.valid_from:%Y-%m-%d}")
+            return self._reject(request, flow, aor, why), False
+        if self._locked(who.account):
+            why = Rejected(403, f"account {who.account} is suspended and locked")
             return self._reject(request, flow, aor, why), False
         if not _may_register(who, request):
             return self._reject(request, flow, aor, Rejected(403, "To names somebody else")), False
@@ -190,10 +193,16 @@ class Registrar:
                 reason = "no longer provisioned"
             elif before is not EMPTY and _ha1(aor, before) != _ha1(aor, snapshot):
                 reason = "password changed"
+            elif self._locked(_account_of(aor, snapshot)):
+                reason = "account is suspended and locked"
             else:
                 continue
             self._put(aor, ())
             _log.info("registration.dropped", seat=aor.username, source_kind=aor.kind, detail=reason)
+
+    def _locked(self, account: str) -> bool:
+        found = self._snapshot.accounts.get(account)
+        return found is not None and found.status is AccountStatus.SUSPENDED and found.suspension == "lock"
 
     def _provisioned(self, aor: Aor, snapshot: Snapshot) -> bool:
         if aor.kind == "seat":
@@ -238,6 +247,11 @@ def _may_register(who: Seat | Trunk, request: Request) -> bool:
     if isinstance(who, Trunk):
         return True
     return request.to.uri.decoded_user in (who.username, who.extension, who.primary_number)
+
+
+def _account_of(aor: Aor, snapshot: Snapshot) -> str:
+    who = snapshot.seats.get(aor.username) if aor.kind == "seat" else snapshot.trunk_by_username(aor.username)
+    return who.account if who is not None else ""
 
 
 def _ha1(aor: Aor, snapshot: Snapshot) -> object:

@@ -67,6 +67,7 @@ REFUSALS: Final[Mapping[str, tuple[int, int]]] = MappingProxyType({
     "trunk-limit": (486, 17),
     "account-limit": (486, 17),
     "carrier-limit": (503, 34),
+    "budget-exhausted": (403, 21),
     "no-carrier": (503, 38),
     "too-many-hops": (483, 25),
     "rate-limited": (503, 42),

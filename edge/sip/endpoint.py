@@ -87,6 +87,11 @@ class Endpoint:
             return False
         return True
 
+    def unfinished(self, flow: Flow) -> int:
+        """The ordinal of the message of a connection that has begun and is not there yet; 0 where none has."""
+        framer = self._framers.get(flow.connection)
+        return framer.unfinished if framer is not None else 0
+
     def connection_lost(self, flow: Flow, now: float) -> None:
         """A connection is gone: our requests over it fail, and FlowClosed follows."""
         self._framers.pop(flow.connection, None)

@@ -30,7 +30,7 @@ class StreamFramer:
     single one before a message means nothing (section 7.5).
     """
 
-    __slots__ = ("_buffer", "_crlf", "_need", "_scanned", "_started", "fault", "initiator")
+    __slots__ = ("_buffer", "_count", "_crlf", "_need", "_scanned", "_started", "fault", "initiator")
 
     def __init__(self, initiator: bool = False) -> None:
         self.initiator = initiator
@@ -41,6 +41,12 @@ class StreamFramer:
         self._need = 0  # bytes of the message at the front, once its headers are complete
         self._started = False  # the first line was found to be SIP
         self._crlf = False  # half a ping has been seen
+        self._count = 0
+
+    @property
+    def unfinished(self) -> int:
+        """The ordinal of the message that has begun and is not complete, 0 where none has."""
+        return self._count + 1 if self._buffer else 0
 
     def feed(self, data: bytes) -> list[bytes | KeepAlive]:
         """The messages and keep-alives completed by `data`.
@@ -70,6 +76,7 @@ class StreamFramer:
                 return False
             out.append(bytes(buffer[: self._need]))
             del buffer[: self._need]
+            self._count += 1
             self._need = self._scanned = 0
             self._started = self._crlf = False
             return True

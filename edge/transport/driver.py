@@ -114,6 +114,9 @@ class Driver:
         self._pumping = False
         self._scheduled = False
         self._all_closed: asyncio.Event | None = None
+        self._sweep: asyncio.TimerHandle | None = None
+        if guard is not None:
+            guard.on_ban = self._close_all_of
 
     async def start(self) -> None:
         """Bind all listeners, then begin to read. Raises ListenError, with nothing left bound."""
@@ -143,9 +146,12 @@ class Driver:
             raise
         for udp in self._udp.values():
             udp.start()
+        self._sweep = loop.call_later(_SWEEP_EVERY, self._close_idle)
 
     async def stop(self, seconds: float = 1.0) -> None:
         """Close everything; connections get `seconds` to write what they still hold."""
+        if self._sweep is not None:
+            self._sweep.cancel()
         for server in self._servers:
             server.close()
         self._servers.clear()
@@ -485,9 +491,16 @@ class Driver:
         if (
             connection.listener is not None
             and self._guard is not None
-            and self._guard.admit_connection(flow.remote.host, already, self._clock.now()) is not Verdict.PASS
+            and self._guard.admit_connection(
+                flow.remote.host,
+                already,
+                self._clock.now(),
+                crowded=len(self._connections) >= self.limits.connections * _STRANGERS_SHARE,
+            )
+            is not Verdict.PASS
         ):
             return False
+        connection.heard_at = self._clock.now()
         self._connections[connection.number] = connection
         self._per_source[source] = already + 1
         self._endpoint.connection_made(flow, connection.listener is None)
@@ -496,6 +509,14 @@ class Driver:
     def stream_received(self, connection: StreamConnection, data: bytes) -> None:
         """Bytes came over a connection (`StreamUser`)."""
         now = self._clock.now()
+        connection.heard_at = now
+        if (
+            connection.listener is not None
+            and self._guard is not None
+            and self._guard.admit_stream(connection.flow.remote.host, len(data), now) is not Verdict.PASS
+        ):
+            connection.abort()
+            return
         intact = False
         try:
             intact = self._endpoint.receive_stream(data, connection.flow, now)
@@ -504,6 +525,8 @@ class Driver:
         self._pump()
         if not intact:
             connection.close()
+        elif connection.listener is not None:
+            connection.unfinished(self._endpoint.unfinished(connection.flow))
 
     def connection_lost(self, connection: StreamConnection) -> None:
         """A connection is gone (`StreamUser`)."""
@@ -520,6 +543,27 @@ class Driver:
         self._pump()
         if self._all_closed is not None and not self._connections:
             self._all_closed.set()
+
+    def _close_all_of(self, source: str) -> None:
+        """Close the connections that a banned source has opened, once what is owed to it was written."""
+        if source in self._per_source:
+            for connection in list(self._connections.values()):
+                if connection.listener is not None and self._source(connection) == source:
+                    connection.close()
+
+    def _close_idle(self) -> None:
+        """Strangers that hold a connection and say nothing make room for others."""
+        now = self._clock.now()
+        for connection in list(self._connections.values()):
+            if (
+                connection.listener is not None
+                and now - connection.heard_at > self.limits.idle
+                and self._guard is not None
+                and not self._guard.is_known(connection.flow.remote.host, now)
+            ):
+                connection.close()
+        if self._loop is not None:
+            self._sweep = self._loop.call_later(_SWEEP_EVERY, self._close_idle)
 
     def _source(self, connection: StreamConnection) -> str:
         host = connection.flow.remote.host
@@ -586,6 +630,9 @@ class Driver:
 _MESSAGES = (RequestReceived, AckReceived, ResponseReceived)
 _ANY = frozenset(("0.0.0.0", "::"))
 _MOST_OWN = 4096
+_SWEEP_EVERY = 30.0
+_STRANGERS_SHARE = 0.75
+"""Of all connections, as long as they are strangers' to take."""
 
 
 def _names(names: tuple[str, ...]) -> str:

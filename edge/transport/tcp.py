@@ -24,7 +24,8 @@ class StreamLimits:
     seconds until a connection that was opened to us must have brought a message, `connect` seconds for a connection
     of ours to open (TLS included), `pong` seconds for the answer to a keep-alive from a peer that answered before,
     `handshake` seconds for a peer to finish its TLS handshake, `handshakes` of all peers at once, `silence` seconds
-    until a peer that says nothing is probed, and until one that acknowledges nothing is given up.
+    until a peer that says nothing is probed, and until one that acknowledges nothing is given up, `message` seconds
+    from the first byte of a message to its last, `idle` seconds of silence that a stranger may keep.
     """
 
     connections: int = 20_000
@@ -35,6 +36,8 @@ class StreamLimits:
     handshake: float = 10.0
     handshakes: int = 1000
     silence: float = 30.0
+    message: float = 32.0
+    idle: float = 300.0
 
 
 class StreamUser(Protocol):
@@ -83,6 +86,10 @@ class StreamConnection(asyncio.Protocol):
         self._pong: asyncio.TimerHandle | None = None
         self._pongs_seen = False
         self._accept = accept
+        self.heard_at = 0.0
+        """When bytes came last, on the driver's clock."""
+        self._unfinished = 0
+        self._rest: asyncio.TimerHandle | None = None
 
     # from the loop
 
@@ -111,7 +118,7 @@ class StreamConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
-        for handle in (self._first, self._keep_alive, self._pong):
+        for handle in (self._first, self._keep_alive, self._pong, self._rest):
             if handle is not None:
                 handle.cancel()
         if self._wanted:
@@ -135,6 +142,18 @@ class StreamConnection(asyncio.Protocol):
         if self._first is not None:
             self._first.cancel()
             self._first = None
+
+    def unfinished(self, number: int) -> None:
+        """Message `number` of this connection has begun and is not there yet; 0: none. Who sends one byte a minute is
+        not waited for."""
+        if number == self._unfinished:
+            return
+        self._unfinished = number
+        if self._rest is not None:
+            self._rest.cancel()
+            self._rest = None
+        if number:
+            self._rest = self._loop.call_later(self._user.limits.message, self.close)
 
     def keep_alive(self, seconds: float | None) -> None:
         """Send a keep-alive each 5/6 to 1 times `seconds`; None stops it.

@@ -2,6 +2,10 @@
 
 Known and unknown users get the same challenge after the same work. Requests are challenged with 401: we are their end,
 no proxy (RFC 3261 section 22.2).
+
+Who guesses is banned by source, or, where others are registered at the same source, for the guessed user from there.
+A user is never banned everywhere: anybody could lock any customer out. Guessing one user from many places is told to
+`alarm` instead.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from config.snapshot import Snapshot
 from dialplan.model import Reason, Refusal
 from edge.inbound.steps.failures import Failures
 from edge.inbound.steps.offers import Device, Offers
+from edge.inbound.steps.sweeps import BAN, Sweeps
 from edge.observability.logging import get_logger
 from edge.sip.auth.digest import Credentials, challenges, check, find_credentials, matches_uri
 from edge.sip.auth.nonce import Nonces, NonceVerdict
@@ -24,7 +29,6 @@ from edge.sip.message import Request, Response
 
 _log = get_logger("authenticate")
 _NOBODY: Final = Ha1()
-_KNOWN_MAX: Final = 100_000
 
 
 class Bans(Protocol):
@@ -34,8 +38,12 @@ class Bans(Protocol):
         """What is counted as one source."""
         ...
 
-    def ban(self, host: str, seconds: float, now: float) -> None:
+    def ban(self, host: str, seconds: float, now: float, reason: str = "") -> None:
         """Hear nothing from `host` for `seconds`."""
+        ...
+
+    def is_known(self, host: str, now: float) -> bool:
+        """Whether the host is no stranger: a carrier, or somebody is registered there."""
         ...
 
 
@@ -80,7 +88,9 @@ class Authenticator:
         bans: Bans,
         exempt: Callable[[str], bool],
         failed: Callable[[str], None] = lambda kind: None,
+        alarm: Callable[[str, str], None] = lambda kind, user: None,
     ) -> None:
+        """`alarm` hears of a user whose password is guessed from many places, and of sweeps (with the source)."""
         unknown = [a for a in settings.algorithms if a not in _STORED]
         if unknown or not settings.algorithms:
             raise ValueError(f"digest algorithms are {' and '.join(_STORED)}, not {', '.join(unknown) or 'none'}")
@@ -93,7 +103,9 @@ class Authenticator:
         self._exempt = exempt
         self._failed = failed
         self._failures = Failures()
-        self._known: dict[tuple[str, str], None] = {}
+        self._guessed = Failures()
+        self._alarm = alarm
+        self._sweeps = Sweeps()
 
     def authenticate(self, request: Request, flow: Flow, snapshot: Snapshot, now: float) -> Result:
         """Who sent `request`, by its credentials for our realm. Raises RemoteProtocolError(400) for broken ones."""
@@ -102,13 +114,14 @@ class Authenticator:
         if given is None:
             given = find_credentials(headers.get_all("proxy-authorization"), self._realm)
         if given is None or given.algorithm.upper() not in self._by_name:  # T7.1, T7.2: as if there were none
+            self._swept(request, flow, now)
             return self._challenge(request, flow, now, self._offers.to(self._device(request, flow), now))
         host = flow.remote.host
         source = self._bans.source_of(host)
         self._offers.answered(self._device(request, flow))
         username = given.username
         same = (self._by_name[given.algorithm.upper()],)
-        if self._locked(source, username, now):
+        if self._failures.banned((source, username), now):
             return Refusal(Reason.NOT_AUTHENTICATED, "too many failed attempts", status=403)
         if not self._nonces.genuine(given.nonce, host):
             self._failed("stale")
@@ -125,14 +138,17 @@ class Authenticator:
         if verdict is not NonceVerdict.FRESH:
             self._failed("replay" if verdict is NonceVerdict.REPLAYED else "stale")
             return self._challenge(request, flow, now, same, stale=True)
-        self._remember(source, username)
+        self._sweeps.answered(source)
         return Authenticated(who)
 
-    def pardon(self, host: str, username: str) -> None:
-        """Forget what was counted against a source and a user (an operator lifts a ban)."""
-        source = self._bans.source_of(host)
-        for key in (source, (source, username), ("user", username)):
-            self._failures.pardon(key)
+    def pardon(self, source: str, username: str | None = None) -> bool:
+        """Forget what was counted against a source, or against a user from there (an operator lifts a ban); False where
+        nothing was."""
+        return self._failures.pardon(source if username is None else (source, username))
+
+    def locked(self, now: float) -> list[tuple[str, str, float]]:
+        """Sources, the users that are refused from there, and the seconds this has to go."""
+        return [(*key, seconds) for key, seconds in self._failures.bans(now) if isinstance(key, tuple)]
 
     def _device(self, request: Request, flow: Flow) -> Device:
         user = request.from_.uri.user or ""
@@ -155,11 +171,13 @@ class Authenticator:
                 secrets[algorithm] = value
         return secrets
 
-    def _locked(self, source: str, username: str, now: float) -> bool:
-        if self._failures.banned((source, username), now):
-            return True
-        # Guessing from many places locks the user's door, but not for the places that the user comes from.
-        return self._failures.banned(("user", username), now) and (source, username) not in self._known
+    def _swept(self, request: Request, flow: Flow, now: float) -> None:
+        host = flow.remote.host
+        user = (request.from_ if request.method != "REGISTER" else request.to).uri.user or ""
+        source = self._bans.source_of(host)
+        if self._sweeps.asked(source, user, now) and not self._bans.is_known(host, now):
+            self._bans.ban(host, BAN, now, "asked for many users")
+            self._alarm("sweep", source)
 
     def _count(self, request: Request, flow: Flow, given: Credentials, kind: str, now: float) -> None:
         self._failed(kind)
@@ -167,13 +185,14 @@ class Authenticator:
         source = self._bans.source_of(host)
         exempt = self._exempt(host)
         seconds = self._failures.failed((source, given.username) if exempt else source, now)
-        self._failures.failed(("user", given.username), now)
+        if self._guessed.failed(given.username, now) is not None:
+            self._alarm("guessing", given.username[:64])
         _log.info(
             "authentication.failed", remote=str(flow), username=given.username[:64], kind=kind, method=request.method
         )
         if seconds is not None:
             if not exempt:
-                self._bans.ban(host, seconds, now)
+                self._bans.ban(host, seconds, now, "wrong passwords")
             _log.warning(
                 "authentication.banned",
                 remote=str(flow),
@@ -181,14 +200,6 @@ class Authenticator:
                 seconds=int(seconds),
                 whole=not exempt,
             )
-
-    def _remember(self, source: str, username: str) -> None:
-        key = (source, username)
-        if key in self._known:
-            return
-        if len(self._known) >= _KNOWN_MAX:
-            del self._known[next(iter(self._known))]
-        self._known[key] = None
 
 
 _STORED: Final[dict[str, Callable[[Ha1], str | None]]] = {"SHA-256": lambda h: h.sha256, "MD5": lambda h: h.md5}

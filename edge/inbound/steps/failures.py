@@ -60,9 +60,13 @@ class Failures:
         record = self._records.get(key)
         return record is not None and record.until > now
 
-    def pardon(self, key: Hashable) -> None:
-        """Forget what this key did."""
-        self._records.pop(key, None)
+    def bans(self, now: float) -> list[tuple[Hashable, float]]:
+        """Keys under a ban, and the seconds it has to go."""
+        return [(key, record.until - now) for key, record in self._records.items() if record.until > now]
+
+    def pardon(self, key: Hashable) -> bool:
+        """Forget what this key did; False where it had done nothing."""
+        return self._records.pop(key, None) is not None
 
     def _forget(self, now: float) -> None:
         quiet = [k for k, r in self._records.items() if now - r.quiet_since() > BAN_MAX]

@@ -76,6 +76,11 @@ class Identifier:
         trunks = self._trunks.find(flow.remote)
         return trunks[0] if trunks else None
 
+    @property
+    def has_domains(self) -> bool:
+        """Whether there are domains that requests have to name."""
+        return bool(self._domains)
+
     def is_foreign(self, request: Request) -> bool:
         """Whether the request asks for a domain that is none of ours: scanners do, and are owed nothing (rule 7.4a)."""
         if not self._domains:

@@ -5,6 +5,10 @@ from datetime import UTC, datetime, timedelta
 
 from dialplan.explain import Question
 from edge.admin.views import CallView, CarrierView, LimitView, RegistrationView
+from edge.inbound.bans import Bans
+from edge.inbound.steps.authenticate import Authenticator, DigestSettings
+from edge.sip.auth.nonce import Nonces
+from edge.transport.guard import Guard
 
 NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 
@@ -57,10 +61,27 @@ RECORD: dict[str, object] = {
 }  # fmt: skip
 
 
+BUDGET: dict[str, object] = {
+    "level": "account", "key": "K1", "calls_per_hour": 10, "calls_per_hour_used": 3, "calls_per_day": None,
+    "calls_per_day_used": 7, "minutes_per_hour": 60, "minutes_per_hour_used": 60, "minutes_per_day": None,
+    "minutes_per_day_used": 90,
+}  # fmt: skip
+
+
+class FakeBans:
+    """Bans of a real guard that nobody asks."""
+
+    def __init__(self) -> None:
+        self.guard = Guard()
+        door = Authenticator(DigestSettings("sip-edge"), Nonces(b"k" * 32), self.guard, lambda host: False)
+        self.bans = Bans(self.guard, door, lambda: 0.0, lambda: NOON)
+
+
 class FakeViews:
     """Implements `AdminViews`."""
 
     def __init__(self) -> None:
+        self.bans = FakeBans().bans
         self.records = FakeRecords()
         self.lacks: list[str] = []
         self.up = [
@@ -71,6 +92,12 @@ class FakeViews:
             )
         ]  # fmt: skip
         self.drained = False
+
+    def budgets(self) -> Sequence[Mapping[str, object]]:
+        return [BUDGET]
+
+    async def reset_budget(self, level: str, key: str) -> bool:
+        return (level, key) == ("account", "K1")
 
     def calls(self) -> Sequence[CallView]:
         return self.up

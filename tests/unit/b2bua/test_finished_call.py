@@ -21,6 +21,7 @@ from edge.b2bua.engine import Engine
 from edge.b2bua.runner import CallRunner
 from edge.b2bua.targets import BranchPlan, Prepared
 from edge.b2bua.uas_leg import UasLeg
+from edge.defence.budgets import Budgets
 from edge.sip.headers import Headers
 from edge.sip.message import Request
 from edge.sip.timers import TimerConfig
@@ -71,6 +72,7 @@ def engine(port: FakePort, records: list[object]) -> Engine:
             calls=Calls(),
             timers=TimerConfig(),
             call_timers=CallTimers(),
+            budgets=Budgets(lambda: NOW),
             internal_error=fault,
             snapshot=lambda: EMPTY,
             srtp_without_tls=False,

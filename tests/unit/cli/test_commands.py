@@ -237,3 +237,25 @@ def test_commands_start_without_the_daemons_libraries() -> None:
     loaded = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     assert "typer" in loaded
     assert not {"aiohttp", "asyncpg", "uvloop", "pydantic", "prometheus_client"} & set(loaded)
+
+
+def test_bans(daemon: Daemon, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """7.4c: seen, made and lifted by command; a mistake is said in words."""
+    assert not sip_edge(monkeypatch, "bans", "add", "198.51.100.7", "--for", "2h")
+    assert capsys.readouterr().out.endswith("198.51.100.7 is banned for 2h.\n")
+    assert not sip_edge(monkeypatch, "bans", "list", "--json")
+    assert json.loads(capsys.readouterr().out)[0]["source"] == "198.51.100.7"
+    assert not sip_edge(monkeypatch, "bans", "list")
+    assert "198.51.100.7" in capsys.readouterr().out
+    assert not sip_edge(monkeypatch, "bans", "lift", "198.51.100.7")
+    assert "198.51.100.7 is not banned" in str(sip_edge(monkeypatch, "bans", "lift", "198.51.100.7"))
+    assert "no source" in str(sip_edge(monkeypatch, "bans", "add", "example.org"))
+
+
+def test_budgets(daemon: Daemon, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """7.4g: seen and counted anew by command."""
+    assert not sip_edge(monkeypatch, "budgets", "list")
+    said = capsys.readouterr().out.split("\n")
+    assert said[1].split() == ["account", "K1", "3/10", "7", "60/60", "90"]
+    assert not sip_edge(monkeypatch, "budgets", "reset", "account", "K1")
+    assert "there is no budget of seat nobody" in str(sip_edge(monkeypatch, "budgets", "reset", "seat", "nobody"))

@@ -180,7 +180,8 @@ fax_boxes: office
         "blocks, numbers, fax_boxes",
         "bad.yaml:4: accounts[0].colour: unknown key; known are id, name, status, country, time_zone, area_code, "
         "language, email, parallel_calls, bare_numbers, clip_fallback, allowed_destinations, emergency_number, "
-        "allow_zero_cli_prefixes",
+        "allow_zero_cli_prefixes, suspension, calls_per_hour, calls_per_day, minutes_per_hour, minutes_per_day, "
+        "night_percent, max_call_minutes",
         "bad.yaml:4: accounts[0].parallel_calls: must be a whole number",
         "bad.yaml:5: accounts[1]: K1 is here twice; the first is in line 4",
         "bad.yaml:7: seats[0].account: is required",

@@ -45,10 +45,12 @@ def test_carriers_are_never_limited() -> None:
 
 
 def test_rate_is_for_strangers() -> None:
-    """7.4d: an office whose phones are registered, or a carrier that we registered with, may send more than the rate;
+    """7.4d: an office whose phones are registered, or a carrier that we registered with, may send ten times the rate;
     scanners behind its address are dropped all the same, and a ban holds."""
+    guard = Guard(GuardLimits(rate=1, burst=3), known={"198.51.100.1"}.__contains__)
+    verdicts = [guard.admit(DATA, "198.51.100.1", 0.0) for _ in range(40)]
+    assert verdicts == [Verdict.PASS] * 30 + [Verdict.RATE] * 10
     guard = Guard(GuardLimits(rate=1, burst=2), known={"198.51.100.1"}.__contains__)
-    assert {guard.admit(DATA, "198.51.100.1", 0.0) for _ in range(50)} == {Verdict.PASS}
     assert [guard.admit(DATA, "198.51.100.2", 0.0) for _ in range(3)][2] is Verdict.RATE
     assert guard.admit(wire(more="User-Agent: sipvicious\r\n"), "198.51.100.1", 0.0) is Verdict.SCANNER
     guard.ban("198.51.100.1", 10, 0.0)
@@ -61,7 +63,7 @@ def test_ban_lasts_as_long_as_it_was_asked_for() -> None:
     guard = Guard(refused=refused.append)
     guard.ban("198.51.100.1", 900, 10.0)
     guard.ban("198.51.100.1", 5, 10.0)
-    assert guard.banned(10.0) == [("198.51.100.1", 900.0)]
+    assert guard.banned(10.0) == [("198.51.100.1", 900.0, "")]
     assert guard.admit(DATA, "198.51.100.1", 909.0) is Verdict.BANNED
     assert guard.admit_connection("198.51.100.1", 0, 909.0) is Verdict.BANNED
     assert guard.admit(DATA, "198.51.100.1", 910.0) is Verdict.PASS
@@ -113,3 +115,58 @@ def test_connections_of_a_source_are_limited() -> None:
     guard = Guard(GuardLimits(connections=3))
     assert guard.admit_connection("198.51.100.1", 2, 0.0) is Verdict.PASS
     assert guard.admit_connection("198.51.100.1", 3, 0.0) is Verdict.CONNECTIONS
+    assert guard.admit_connection("198.51.100.2", 0, 0.0, crowded=True) is Verdict.CONNECTIONS
+    known = Guard(known=lambda host: True)
+    assert known.admit_connection("198.51.100.2", 0, 0.0, crowded=True) is Verdict.PASS, "the last places are theirs"
+
+
+def test_forged_addresses_share_one_bucket() -> None:
+    """7.4d: any number of strangers takes no more than `strangers` messages a second; carriers and known ones go on."""
+    guard = Guard(GuardLimits(strangers=100), [ip_network("203.0.113.1/32")], known={"198.51.100.1"}.__contains__)
+    verdicts = [guard.admit(DATA, f"10.0.{i >> 8}.{i & 255}", 0.0) for i in range(1000)]
+    assert verdicts == [Verdict.PASS] * 100 + [Verdict.FLOOD] * 900
+    assert {guard.admit(DATA, host, 0.0) for host in ("203.0.113.1", "198.51.100.1") for _ in range(100)} == {
+        Verdict.PASS
+    }
+    assert guard.admit_stream("192.0.2.9", 400, 0.0) is Verdict.PASS, "each transport has its own"
+
+
+def test_connections_that_open_and_close() -> None:
+    """A source opens no more than its rate, all strangers together no more than theirs."""
+    guard = Guard(GuardLimits(connects=10, all_connects=60), known={"198.51.100.1"}.__contains__)
+    verdicts = [guard.admit_connection("192.0.2.1", 0, 0.0) for _ in range(70)]
+    assert verdicts == [Verdict.PASS] * 50 + [Verdict.RATE] * 20
+    others = [guard.admit_connection(f"192.0.2.{i}", 0, 0.0) for i in range(2, 22)]
+    assert others == [Verdict.PASS] * 10 + [Verdict.FLOOD] * 10
+    assert {guard.admit_connection("198.51.100.1", 0, 0.0) for _ in range(200)} == {Verdict.PASS}
+
+
+def test_what_comes_over_a_connection_counts() -> None:
+    """A thousand requests in one segment are a thousand requests."""
+    guard = Guard(GuardLimits(rate=10, burst=20), known={"198.51.100.1"}.__contains__)
+    assert guard.admit_stream("192.0.2.1", 60_000, 0.0) is Verdict.RATE
+    assert guard.admit_stream("192.0.2.1", 3_000, 0.0) is Verdict.PASS
+    assert guard.admit_stream("198.51.100.1", 60_000, 0.0) is Verdict.PASS
+
+
+def test_silence_to_strangers() -> None:
+    """7.4a: where the operator lists the networks of its customers, nobody else hears anything."""
+    guard = Guard(None, [ip_network("203.0.113.1/32")], known={"198.51.100.1"}.__contains__,
+                  welcome=[ip_network("192.0.2.0/25")])  # fmt: skip
+    for host, verdict in (
+        ("203.0.113.1", Verdict.PASS), ("198.51.100.1", Verdict.PASS), ("192.0.2.1", Verdict.PASS),
+        ("192.0.2.200", Verdict.STRANGER), ("2001:db8::1", Verdict.STRANGER),
+    ):  # fmt: skip
+        assert guard.admit(DATA, host, 0.0) is verdict
+        assert guard.admit_connection(host, 0, 0.0) is verdict
+
+
+def test_a_ban_closes_connections() -> None:
+    """Whoever guesses over a connection loses it; carriers keep theirs."""
+    closed: list[str] = []
+    guard = Guard(exempt=[ip_network("203.0.113.1/32")])
+    guard.on_ban = closed.append
+    guard.ban("2001:db8::1", 900, 0.0, "wrong passwords")
+    guard.ban("203.0.113.1", 900, 0.0)
+    assert closed == ["2001:db8::/64"]
+    assert guard.banned(0.0) == [("2001:db8::/64", 900.0, "wrong passwords")]
