@@ -182,7 +182,7 @@ class FaxDesk:
         self.calls_engine.metrics.fax_finished(
             direction, result.outcome.value, result.transport, result.pages, poor=result.poor_quality
         )
-        await self._outbox.take(job.folder, result.sip_reason)
+        await self._outbox.take(job.folder, result)
         self._running.pop(job.id, None)
         await asyncio.to_thread(forget)
 

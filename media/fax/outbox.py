@@ -35,6 +35,7 @@ GIVE_UP_AFTER: Final = timedelta(days=3)
 _DELAYS: Final = tuple(timedelta(minutes=m) for m in (1, 2, 5, 10, 20, 30, 60, 120))
 _CLAIM: Final = timedelta(minutes=10)
 _SWEEP: Final = 60.0
+_AT_ONCE: Final = 8
 _DATABASE_ERRORS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
 
 
@@ -140,6 +141,8 @@ class Outbox:
         self._now = now
         self._grace = grace
         self._wake = asyncio.Event()
+        self._ended: dict[str, FaxResult] = {}
+        self._sending: set[asyncio.Task[bool]] = set()
         # Taken by the server, not yet marked: the database was away.
         self._unmarked: dict[str, datetime] = {}
         self._log = structlog.get_logger("media.fax")
@@ -147,21 +150,28 @@ class Outbox:
         self.delayed = 0
         self.failed = 0
 
-    async def take(self, folder: Folder, sip_reason: str = "") -> FaxResult | None:
+    async def take(self, folder: Folder, known: FaxResult | None = None) -> FaxResult | None:
         """Bring a fax that is over into the database, with its mail, and remove its folder.
+
+        `known`: how it ended; it need not be in the folder, whose disk may be full. Later attempts remember it.
 
         None where that must be tried again (the folder stays): the database or the disk is in trouble, which is logged.
         The folder must be locked by us, and no process may work on it any more.
         """
+        if known is not None:
+            self._ended[folder.id] = known
         try:
             meta = await asyncio.to_thread(folder.meta)
-            result = await asyncio.to_thread(folder.end, self._now().timestamp(), sip_reason)
+            result = self._ended.get(folder.id)
+            if result is None:
+                result = await asyncio.to_thread(folder.end, self._now().timestamp())
             pdf = await self._pdf(folder, meta, result)
             await self._tables.store(meta, result, pdf, self._now())
         except (SpoolError, FaxError, SecretError, *_DATABASE_ERRORS) as error:
             self._log.error("fax.not_taken", fax=folder.id, error=str(error) or type(error).__name__)
             folder.unlock()
             return None
+        self._ended.pop(folder.id, None)
         await asyncio.to_thread(folder.remove)
         self._wake.set()
         return result
@@ -185,16 +195,35 @@ class Outbox:
 
     async def send_due(self) -> int:
         """Send all mails that are due; how many were delivered. Raises what asyncpg raises."""
-        done = 0
+        before = self.delivered
+        while begun := await self._begin_due():
+            await asyncio.wait(begun)
+            for task in begun:
+                task.result()
+        return self.delivered - before
+
+    async def _begin_due(self) -> list[asyncio.Task[bool]]:
+        """Begin to send what is due, each mail by itself: a server that says nothing to one holds up no other."""
         for fax_id, at in list(self._unmarked.items()):
             await self._tables.delivered(fax_id, at)
-            del self._unmarked[fax_id]
-        while True:
+            self._unmarked.pop(fax_id, None)
+        begun: list[asyncio.Task[bool]] = []
+        while len(self._sending) < _AT_ONCE:
             now = self._now()
             due = await self._tables.claim(now, now + _CLAIM, list(self._unmarked))
             if due is None:
-                return done
-            done += await self._send(due)
+                break
+            task = asyncio.get_running_loop().create_task(self._send(due), name=f"mail of fax {due.meta.id}")
+            self._sending.add(task)
+            task.add_done_callback(self._sent)
+            begun.append(task)
+        return begun
+
+    def _sent(self, task: asyncio.Task[bool]) -> None:
+        self._sending.discard(task)
+        self._wake.set()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._log.error("fax.outbox_stalled", error=str(error) or type(error).__name__)
 
     async def _send(self, due: DueMail) -> bool:
         fax_id = due.meta.id
@@ -217,7 +246,7 @@ class Outbox:
         self.delivered += 1
         self._log.info("fax.mailed", fax=fax_id, account=due.meta.account, tries=due.tries)
         await self._tables.delivered(fax_id, at)
-        del self._unmarked[fax_id]
+        self._unmarked.pop(fax_id, None)
         return True
 
     async def _delay(self, due: DueMail, error: str) -> None:
@@ -241,17 +270,24 @@ class Outbox:
 
     async def run(self) -> None:
         """Take what a process before us left, send what is due, again and again, until cancelled."""
-        while True:
-            self._wake.clear()
-            wait = _SWEEP
-            try:
-                await self.take_unfinished()
-                await self.send_due()
-                await self._tables.purge(self._grace, self._now())
-                due = await self._tables.next_due()
-                if due is not None:
-                    wait = min(wait, max(1.0, (due - self._now()).total_seconds()))
-            except _DATABASE_ERRORS as error:
-                self._log.error("fax.outbox_stalled", error=str(error) or type(error).__name__)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), wait)
+        try:
+            while True:
+                await self._run_once()
+        finally:
+            for task in self._sending:
+                task.cancel()
+
+    async def _run_once(self) -> None:
+        self._wake.clear()
+        wait = _SWEEP
+        try:
+            await self.take_unfinished()
+            await self._begin_due()
+            await self._tables.purge(self._grace, self._now())
+            due = await self._tables.next_due()
+            if due is not None:
+                wait = min(wait, max(1.0, (due - self._now()).total_seconds()))
+        except _DATABASE_ERRORS as error:
+            self._log.error("fax.outbox_stalled", error=str(error) or type(error).__name__)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._wake.wait(), wait)

@@ -6,8 +6,11 @@ All ways of agreeing on T.38, or not, run at the same time, as they would on a b
 from __future__ import annotations
 
 import asyncio
+import subprocess
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pypdfium2
@@ -18,6 +21,7 @@ from peers.fax_world import (
     BOX,
     CALLER,
     DEAD,
+    DIFFICULT,
     EXTENSION,
     FORWARDED,
     GATE_BOX,
@@ -25,6 +29,7 @@ from peers.fax_world import (
     PASSWORD,
     PBX,
     PICTURES,
+    SECRETIVE,
     SHY,
     Far,
     World,
@@ -32,10 +37,11 @@ from peers.fax_world import (
     pages,
 )
 from peers.fixtures import artifacts, keep
+from peers.process import poll
 from PIL import Image
 
 from media.fax.document import render_for_fax
-from tests.unit.media.fax.rig import picture, received, same
+from tests.unit.media.fax.rig import picture, received, same, tiff
 
 pytestmark = [pytest.mark.phones, pytest.mark.timeout(180)]
 
@@ -59,7 +65,7 @@ async def far(request: pytest.FixtureRequest, world: World, folder: Path) -> Asy
     async with far_side(world, folder) as far:
         yield far
     try:
-        await asyncio.to_thread(world.edge.assert_at_rest, mark)
+        await asyncio.to_thread(world.edge.assert_at_rest, mark, "fax.mail_failed|fax.not_taken")
     except AssertionError:
         keep(request.node)
         raise
@@ -89,6 +95,8 @@ async def test_a_busy_hour(far: Far) -> None:
         tasks.create_task(faxes_that_fail(far))
         tasks.create_task(sending_and_passing_through(far))
         tasks.create_task(t38_of_others(far))
+        tasks.create_task(mail_servers_that_refuse(far))
+        tasks.create_task(media_must_be_encrypted(far))
         tasks.create_task(every_flow(far))
 
 
@@ -166,6 +174,47 @@ async def faxes_that_fail(far: Far) -> None:
     assert again["Message-ID"] == f"<fax-{fax}@edge.example>"
     shown = await asyncio.to_thread(far.world.edge.command, "fax", "show", fax)
     assert "page 1" in shown.stdout and BOX in shown.stdout
+
+
+async def mail_servers_that_refuse(far: Far) -> None:
+    """Refused for good: failed, with an error in the log. Busy, or gone after all was said: tried again. A server that
+    says nothing holds up no other mail. `fax resend` mails each once it can be."""
+    calls = {name: await far.send(number, Manner(hang_up_at=1.0)) for name, number in DIFFICULT.items()}
+    for call in calls.values():
+        await ended(call)
+    want = {"refused": ("failed", "550"), "busy": ("queued", "451"), "gone": ("queued", ""), "silent": ("queued", "")}
+    for name, (state, error) in want.items():
+        row = await far.row(await far.id_of(calls[name]), partial(_tried, hangs=name == "silent"))
+        assert (row["mail"], row["result"]) == (state, "failed") and error in str(row["last_error"]), (name, row)
+    refused = await far.id_of(calls["refused"])
+    assert [e["fax"] for e in far.world.edge.events("fax.mail_failed")] == [refused]
+    far.mailbox.difficult = False
+    for name in ("refused", "busy", "gone"):
+        fax = await far.id_of(calls[name])
+        resent = await asyncio.to_thread(far.world.edge.command, "fax", "resend", fax)
+        assert resent.returncode == 0, resent.stderr
+        mail = await far.mailbox.of(fax)
+        assert mail["Message-ID"] == f"<fax-{fax}@edge.example>" and "Kein Fax" in mail["Subject"]
+
+
+def _tried(row: dict[str, object], hangs: bool) -> bool:
+    """Whether a mail was tried once."""
+    return row["tries"] == 1 and (hangs or row["last_error"] is not None)
+
+
+async def media_must_be_encrypted(far: Far) -> None:
+    """A carrier with `srtp: required`: T.38, which nobody can encrypt, is neither offered nor taken (T1.9)."""
+    call = await far.send(SECRETIVE, Manner(), far.strict)
+    image = await far.send(SECRETIVE, Manner(first="image"), far.strict)
+    later = await far.send(SECRETIVE, Manner(own=1.0), far.strict)
+    await ended(image)
+    assert image.status == 488
+    for one in (call, later):
+        assert (await ended(one)).code == 0, one.said
+        assert one.offers == []
+        mail = await far.mail_of(one, transport="g711", result="complete", pages=2)
+        assert all(same(a, b) for a, b in zip(pages(mail), PICTURES, strict=True))
+    assert "refused 488" in later.said
 
 
 async def sending_and_passing_through(far: Far) -> None:
@@ -296,16 +345,58 @@ async def every_flow(far: Far) -> None:
     assert not failures, "\n\n".join(f"{name}: {why}" for name, why in failures.items())
 
 
+async def test_disk_full(far: Far) -> None:
+    """Page 2 finds no room: it is not confirmed, and page 1 is delivered once there is room, with the reason. A call
+    that finds none from the start is refused."""
+    spool = far.world.edge.data / "fax"
+    if not mounted("mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(spool)):
+        pytest.skip("this user may not mount a file system")
+    filler = spool / "filler"
+    try:
+        call = await far.send(BOX, Manner(first="image"))
+        async with asyncio.timeout(60):
+            await call.confirmed.wait()
+        with filler.open("wb", buffering=0) as file, suppress(OSError):
+            while file.write(bytes(4096)):
+                pass
+        result = await ended(call)
+        assert (result.pages, result.code == 0) == (1, False), "a page was confirmed that is not on the disk"
+        late = await far.send(BOX, Manner())
+        await ended(late)
+        assert late.status == 503
+        poll(lambda: any("No space" in str(e) for e in far.world.edge.events("call.refused")), "the log has the reason")
+        filler.unlink()
+        # A fax that ends has the outbox look for others.
+        await ended(await far.send(BOX, Manner(hang_up_at=0.5)))
+        mail = await far.mail_of(call, result="partial", pages=1, t30_code=-2, transport="t38")
+        assert "Unvollständiges Fax" in mail["Subject"] and same(*pages(mail), PICTURES[0])
+    finally:
+        await asyncio.to_thread(poll, lambda: mounted("umount", str(spool)), "the full disk is gone", 20)
+
+
+def mounted(*command: str) -> bool:
+    """Run mount or umount; whether it succeeded."""
+    return subprocess.run(command, capture_output=True).returncode == 0
+
+
 async def test_kill_in_the_middle(far: Far) -> None:
-    """kill -9 after the first page was confirmed: after the restart it is mailed, marked incomplete."""
-    call = await far.send(BOX, Manner(first="image"))
-    fax = await far.id_of(call)
+    """kill -9 after the first page was confirmed over T.38 and over G.711: after the restart every confirmed page is
+    mailed, marked incomplete."""
+    document = tiff(far.folder / "six.tif", PICTURES * 3)
+    calls = [
+        await far.send(BOX, manner, document=document) for manner in (Manner(first="image"), Manner(to_t38=(488,)))
+    ]
+    faxes = [await far.id_of(call) for call in calls]
     async with asyncio.timeout(60):
-        await call.confirmed.wait()
+        for call in calls:
+            await call.confirmed.wait()
     await asyncio.to_thread(far.world.edge.kill)
+    confirmed = [sum(said.startswith("page ") for said in call.said) for call in calls]
     await asyncio.to_thread(far.world.edge.start)
-    mail = await far.mailbox.of(fax, 30)
-    assert "Unvollständiges Fax" in mail["Subject"]
-    found = pages(mail)
-    assert 1 <= len(found) <= 2
-    assert all(same(a, b) for a, b in zip(found, PICTURES, strict=False))
+    for fax, sure, transport in zip(faxes, confirmed, ("t38", "t38-refused"), strict=True):
+        mail = await far.mailbox.of(fax, 30)
+        assert "Unvollständiges Fax" in mail["Subject"]
+        found = pages(mail)
+        assert sure <= len(found) <= min(sure + 1, 5)
+        assert all(same(a, b) for a, b in zip(found, PICTURES * 3, strict=False))
+        assert (await far.row(fax))["transport"] == transport

@@ -6,7 +6,7 @@ import asyncio
 import email
 import email.policy
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from email.message import EmailMessage
 from pathlib import Path
@@ -44,18 +44,39 @@ FORWARDED = "+4922838694"
 EXTENSION, SECRETIVE = "+4922838693", "+4922838692"
 GATE_BOX, WIRE_BOX = "+4922838691", "+4922838690"
 HOUSE, HOUSE_PASSWORD = "K1-house", "Faxgeraet-im-Keller"
+DIFFICULT = {"refused": "+4922838681", "busy": "+4922838682", "gone": "+4922838683", "silent": "+4922838684"}
+"""Boxes by how the mail server is to their mails: for good, for now, hangs up after all was said, says nothing."""
 PICTURES = [picture(1, rows=400, marks=20), picture(2, rows=400, marks=20)]
 
 
 class Mailbox:
-    """A mail server that takes everything."""
+    """A mail server that takes everything, except where it was told to be difficult: see DIFFICULT."""
 
     def __init__(self) -> None:
         self.mails: list[EmailMessage] = []
         self._came = asyncio.Condition()
+        self.difficult = True
+
+    async def handle_RCPT(
+        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        who = address.partition("@")[0]
+        if self.difficult and who == "refused":
+            return "550 5.1.1 no such mailbox"
+        if self.difficult and who == "busy":
+            return "451 4.3.0 come back later"
+        envelope.rcpt_tos.append(address)
+        return "250 go on"
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
         assert isinstance(envelope.content, bytes)
+        who = envelope.rcpt_tos[0].partition("@")[0]
+        if self.difficult and who == "silent":
+            await asyncio.sleep(3600)
+        if self.difficult and who == "gone":
+            assert server.transport is not None
+            server.transport.close()
+            return "421 never seen"
         message = email.message_from_bytes(envelope.content, policy=email.policy.default)
         assert isinstance(message, EmailMessage)
         async with self._came:
@@ -131,7 +152,7 @@ def document(world: World) -> dict[str, object]:
         }
 
     def number(e164: str, carrier: str, **route: object) -> dict[str, object]:
-        return {"number": e164, "account": "K1", "carrier": carrier, "channels": 40, **route}
+        return {"number": e164, "account": "K1", "carrier": carrier, "channels": 80, **route}
 
     box = {"account": "K1", "email": "office@kunde.example"}
     return {
@@ -145,7 +166,14 @@ def document(world: World) -> dict[str, object]:
             carrier("strict", STRICT, world.strict_port, "offer", srtp="required"),
         ],
         "accounts": [
-            {"id": "K1", "name": "Kunde", "status": "active", "country": "DE", "area_code": "228", "parallel_calls": 50}
+            {
+                "id": "K1",
+                "name": "Kunde",
+                "status": "active",
+                "country": "DE",
+                "area_code": "228",
+                "parallel_calls": 200,
+            }
         ],
         "trunks": [
             {"account": "K1", "name": "pbx", "mode": "static", "sources": ["127.0.0.43"], "default_number": PBX},
@@ -160,6 +188,7 @@ def document(world: World) -> dict[str, object]:
         "fax_boxes": [
             {**box, "name": "office", "station_id": "+49 228 38699"},
             {**box, "name": "locked", "pdf_password": PASSWORD},
+            *({**box, "name": name, "email": f"{name}@kunde.example"} for name in DIFFICULT),
         ],
         "numbers": [
             number(BOX, "pstn", route={"fax": "office"}),
@@ -169,6 +198,7 @@ def document(world: World) -> dict[str, object]:
             number(DEAD, "silent", route={"fax": "office"}),
             number(EXTENSION, "gate", route={"trunk": "house"}),
             number(SECRETIVE, "strict", route={"fax": "office"}),
+            *(number(e164, "pstn", route={"fax": name}) for name, e164 in DIFFICULT.items()),
             number(WIRE_BOX, "wire", route={"fax": "office"}),
             number(GATE_BOX, "gate", route={"fax": "office"}),
             number(PBX, "pstn", route={"trunk": "pbx"}, on_unreachable={"fax": "office"}),
@@ -193,11 +223,16 @@ class Far:
         self.document = tiff(folder / "document.tif", PICTURES)
 
     async def send(
-        self, number: str, manner: Manner, carrier: FaxCarrier | None = None, caller: str = CALLER
+        self,
+        number: str,
+        manner: Manner,
+        carrier: FaxCarrier | None = None,
+        caller: str = CALLER,
+        document: Path | None = None,
     ) -> FaxCall:
         edge = self.world.edge
         return await (carrier or self.carrier).send(
-            Address(edge.address, edge.port), number, caller, self.document, manner
+            Address(edge.address, edge.port), number, caller, document or self.document, manner
         )
 
     async def id_of(self, call: FaxCall | str) -> str:
@@ -209,12 +244,12 @@ class Far:
         """The fax's row, when it is over and stored."""
         return await self.row(await self.id_of(call))
 
-    async def row(self, fax: str) -> dict[str, object]:
-        """The row of a fax, when it is over and stored."""
+    async def row(self, fax: str, wanted: Callable[[dict[str, object]], bool] = lambda row: True) -> dict[str, object]:
+        """The row of a fax, when it is over and stored, and as wanted."""
         async with asyncio.timeout(20):
             while True:
                 row = await self._ask(f"/faxes/{fax}")
-                if row["result"] != "running":
+                if row["result"] != "running" and wanted(row):
                     return row
                 await asyncio.sleep(0.1)
 
@@ -241,8 +276,8 @@ async def far_side(world: World, folder: Path) -> AsyncIterator[Far]:
     loop = asyncio.get_running_loop()
     mailbox = Mailbox()
     server = await loop.create_server(lambda: SMTP(mailbox, loop=loop), "127.0.0.1", world.smtp_port)
-    first = take_ports(120)
-    engine = FaxEngine(Spool(folder / "far"), FaxOptions("127.0.0.1", (first, first + 119)))
+    first = take_ports(240)
+    engine = FaxEngine(Spool(folder / "far"), FaxOptions("127.0.0.1", (first, first + 239)))
     await engine.start()
     gateway = T38Gateway(folder)
     await asyncio.to_thread(register_office, world, folder)
