@@ -289,5 +289,7 @@ class Outbox:
                 wait = min(wait, max(1.0, (due - self._now()).total_seconds()))
         except _DATABASE_ERRORS as error:
             self._log.error("fax.outbox_stalled", error=str(error) or type(error).__name__)
+        # Not wait_for: woken and cancelled at once, it would forget that it was cancelled.
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), wait)
+            async with asyncio.timeout(wait):
+                await self._wake.wait()

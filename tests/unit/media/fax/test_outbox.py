@@ -22,8 +22,8 @@ from config.secrets import SecretBox, new_key
 from media.fax.engine import FaxError
 from media.fax.outbox import MailDelayed, MailRefused, Outbox, SmtpServer, SmtpTransport
 from media.fax.page import Page, Quality
-from media.fax.record import CRASHED, FaxResult, PageQuality
-from media.fax.spool import Folder, Spool
+from media.fax.record import CRASHED, STORAGE_FAILED, FaxResult, PageQuality
+from media.fax.spool import Folder, Spool, SpoolError
 from media.fax.tables import FaxTables
 from media.fax.work import pdf_of
 from tests.unit.media.fax.rig import meta
@@ -299,6 +299,48 @@ async def test_never_twice_when_the_mark_fails(world: World, monkeypatch: pytest
     assert await world.outbox.send_due() == 0
     assert len(world.post.taken) == 1
     assert await world.mails("state, delivered_at") == [("delivered", NOON)]
+
+
+async def test_one_that_hangs_holds_up_no_other(world: World) -> None:
+    """A server that says nothing to one mail; the next ones go all the same."""
+    hanging = asyncio.Event()
+    send = world.post.send
+
+    async def hang(message: EmailMessage) -> None:
+        if "slow" in message["Message-ID"]:
+            hanging.set()
+            await asyncio.Event().wait()
+        await send(message)
+
+    world.post.send = hang  # type: ignore[method-assign]
+    await world.outbox.take(world.folder("slow"))
+    running = asyncio.create_task(world.outbox.run())
+    try:
+        async with asyncio.timeout(20):
+            await hanging.wait()
+            await world.outbox.take(world.folder("next"))
+            await world.post.took.wait()
+    finally:
+        running.cancel()
+        await asyncio.wait({running})
+    assert ["next" in mail["Message-ID"] for mail in world.post.taken] == [True]
+
+
+async def test_the_end_is_remembered_where_the_disk_is_full(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the result nor the PDF finds room: the fax waits, and keeps its reason."""
+    folder = world.spool.create(meta("full"))
+    folder.store_page(1, PAGE)
+
+    def no_room(self: Folder, pdf: bytes) -> None:
+        raise SpoolError("fax.pdf could not be stored: No space left on device")
+
+    quality = PageQuality(100, 0, 0, 14400, True, 0, "MMR", "t38")
+    with monkeypatch.context() as patch:
+        patch.setattr(Folder, "store_pdf", no_room)
+        known = FaxResult(STORAGE_FAILED, "text", 1, 1795370090.0, "t38", page_quality=(quality,))
+        assert await world.outbox.take(folder, known) is None
+    assert await world.outbox.take_unfinished() == 1
+    assert await world.pool.fetchval("SELECT t30_code FROM sip_edge.faxes") == STORAGE_FAILED
 
 
 async def test_the_loop(world: World) -> None:
