@@ -199,6 +199,7 @@ class World:
             budgets=Budgets(self.clock.utcnow),
             domain="sip-edge",
             reach=cast(Any, None),
+            fitting=cast(Any, None),
             draw=lambda: 0.5,
             internal_error=self._fault,
         )

@@ -87,6 +87,7 @@ from edge.transport.guard import Guard, GuardLimits, Network
 from edge.transport.own_address import own_address
 from edge.transport.reach import reach
 from edge.transport.resolver import CaresDns, Resolver
+from edge.transport.size import Sizes
 from edge.transport.tcp import StreamLimits
 from edge.transport.tls import Tls, TlsFileError, TlsFiles
 from edge.views import Views
@@ -274,6 +275,7 @@ class Edge:
             call_timers=CallTimers(answer=settings.answer_timeout, longest=settings.max_call_seconds),
             domain=settings.realm,
             reach=self._reach(resolver),
+            fitting=Sizes(self.driver).fitting,
             draw=self._random.random,
             internal_error=self._internal_error,
             srtp_without_tls=settings.srtp_without_tls,

@@ -69,6 +69,8 @@ class Engine:
     """Host in From and To of calls towards seats and trunks."""
     reach: Callable[[Uri], Awaitable[Flow]]
     """A flow to a SIP URI; raises ResolveError or ConnectError."""
+    fitting: Callable[[Flow, int], Awaitable[Flow]]
+    """The flow for a request of so many bytes that would take this one; never fails."""
     draw: Callable[[], float]
     """A random number, 0 <= x < 1."""
     internal_error: InternalError

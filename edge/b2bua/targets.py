@@ -20,6 +20,11 @@ from edge.transport.errors import ConnectError, ResolveError
 from media.relay.port import UnusableSdp
 from media.sdp.srtp import Srtp
 
+_SMALL = 350
+"""Bytes of a description with which no INVITE of ours is too large for a datagram."""
+_PUT_IN_LATER = 520
+"""Bytes that the leg adds: Via, Call-ID, CSeq, Contact, tag, Allow, Supported and those of the session timer."""
+
 SEAT_SESSION_EXPIRES = 1800
 """Seconds; finds phones that vanished in a call (RFC 4028)."""
 
@@ -129,6 +134,13 @@ def _way_to(binding: Binding) -> Uri:
     return NameAddr.parse(binding.path[0]).uri if binding.path else binding.uri
 
 
+async def _fitting(engine: Engine, flow: Flow, invite: Request, sdp: bytes | None) -> Flow:
+    """RFC 3261 section 18.1.1: a request that is too large for a datagram takes a connection, if the peer has one."""
+    if flow.transport != "udp" or sdp is None or len(sdp) < _SMALL:
+        return flow
+    return await engine.fitting(flow, len(invite.to_bytes()) + len(sdp) + _PUT_IN_LATER)
+
+
 async def _static_trunk(
     engine: Engine, target: Target, sources: tuple[str, ...], a_invite: Request, dress: Dress
 ) -> Prepared | Refusal:
@@ -146,6 +158,7 @@ async def _static_trunk(
         return _unusable(error)
     call = to_customer(target, target.name, engine.domain, str(uri))
     invite = build_invite(a_invite, call.uri, call.from_, call.to, [], call.identity)
+    flow = await _fitting(engine, flow, invite, sdp)
     return Prepared((BranchPlan(target.name, flow, invite, call.contact_user, sdp, SEAT_SESSION_EXPIRES, form),))
 
 
@@ -171,9 +184,11 @@ async def _carrier(
     call = to_carrier(carrier, target)
     invite = build_invite(a_invite, call.uri, call.from_, call.to, way.routes, call.identity)
     engine.carriers.preauthorize(carrier.name, invite)
+    # where we are registered the flow is part of the registration, and the carrier takes calls over no other
+    flow = way.flow if way.contact is not None else await _fitting(engine, way.flow, invite, sdp)
     branch = BranchPlan(
         carrier.name,
-        way.flow,
+        flow,
         invite,
         call.contact_user,
         sdp,
