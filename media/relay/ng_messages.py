@@ -19,7 +19,12 @@ Plain = bytes | str | int | Sequence["Plain"] | Mapping[str, "Plain"]
 
 MAX_DATAGRAM: Final = 65_507
 _DEPTH: Final = 16
-_DIGITS: Final = 20
+_DIGITS: Final = 22
+_ZERO, _NINE, _INTEGER, _LIST, _DICTIONARY, _END = b"09ilde"
+
+
+class Encoded(bytes):
+    """A value that is bencoded already, for what every command says."""
 
 
 class BadMessage(RelayError):
@@ -36,15 +41,19 @@ def command(cookie: bytes, name: str, **fields: Plain) -> bytes:
     return data
 
 
+def encoded(value: Plain) -> Encoded:
+    """A value made ready once."""
+    out: list[bytes] = []
+    _encode(value, out)
+    return Encoded(b"".join(out))
+
+
 def read(datagram: bytes) -> tuple[bytes, dict[bytes, Value]]:
     """Cookie and dictionary of an answer. Raises BadMessage."""
     cookie, blank, body = datagram.partition(b" ")
     if not blank or not cookie or len(cookie) > 64:
         raise BadMessage("no cookie")
-    value, end = _decode(body, 0, 0)
-    if end != len(body) or not isinstance(value, dict):
-        raise BadMessage("no dictionary, or something behind it")
-    return cookie, value
+    return cookie, _decode(body)
 
 
 def text(message: Mapping[bytes, Value], key: bytes) -> str:
@@ -64,7 +73,9 @@ def number(message: Mapping[bytes, Value], *path: bytes) -> int:
 def _encode(value: Plain, out: list[bytes]) -> None:
     if isinstance(value, str):
         value = value.encode()
-    if isinstance(value, bytes):
+    if isinstance(value, Encoded):
+        out.append(value)
+    elif isinstance(value, bytes):
         out.append(b"%d:" % len(value))
         out.append(value)
     elif isinstance(value, int):
@@ -82,40 +93,58 @@ def _encode(value: Plain, out: list[bytes]) -> None:
         out.append(b"e")
 
 
-def _decode(data: bytes, at: int, depth: int) -> tuple[Value, int]:
-    kind = data[at : at + 1]
-    if kind.isdigit():
-        size, at = _number(data, at, b":")
-        end = at + size
-        if size < 0 or end > len(data):
-            raise BadMessage("a string that is longer than the datagram")
-        return data[at:end], end
-    if kind == b"i":
-        return _number(data, at + 1, b"e")
-    if kind not in (b"l", b"d") or depth == _DEPTH:
-        raise BadMessage("no bencode, or too deep")
-    at += 1
+def _decode(data: bytes) -> dict[bytes, Value]:
+    """A dictionary and nothing behind it. One loop without recursion: the figures of a call are hundreds of values."""
+    size = len(data)
+    if data[:1] != b"d":
+        raise BadMessage("no dictionary")
+    open_: list[tuple[list[Value], bool]] = []
     found: list[Value] = []
-    while data[at : at + 1] != b"e":
-        value, at = _decode(data, at, depth + 1)
-        found.append(value)
-    if kind == b"l":
-        return found, at + 1
-    keys, values = found[::2], found[1::2]
-    if len(keys) != len(values):
-        raise BadMessage("a key without a value")
+    is_dictionary = True
+    at = 1
+    while at < size:
+        kind = data[at]
+        if _ZERO <= kind <= _NINE:
+            colon = data.find(b":", at, at + _DIGITS)
+            digits = data[at:colon]
+            if colon < 0 or not digits.isdigit():
+                raise BadMessage("a string without its length")
+            at = colon + 1 + int(digits)
+            if at > size:
+                raise BadMessage("a string that is longer than the datagram")
+            found.append(data[colon + 1 : at])
+        elif kind == _INTEGER:
+            end = data.find(b"e", at, at + _DIGITS)
+            digits = data[at + 1 : end]
+            # `int` alone would take blanks, underscores and plus signs as well
+            if end < 0 or not digits.removeprefix(b"-").isdigit():
+                raise BadMessage("no number")
+            found.append(int(digits))
+            at = end + 1
+        elif kind == _END:
+            made: Value = _dictionary(found) if is_dictionary else found
+            at += 1
+            if not open_:
+                if at != size or not isinstance(made, dict):
+                    raise BadMessage("something behind the dictionary")
+                return made
+            found, is_dictionary = open_.pop()
+            found.append(made)
+        elif kind in (_LIST, _DICTIONARY) and len(open_) < _DEPTH:
+            open_.append((found, is_dictionary))
+            found, is_dictionary = [], kind == _DICTIONARY
+            at += 1
+        else:
+            raise BadMessage("no bencode, or too deep")
+    raise BadMessage("it ends before its end")
+
+
+def _dictionary(found: list[Value]) -> dict[bytes, Value]:
     entries: dict[bytes, Value] = {}
-    for key, value in zip(keys, values, strict=True):
+    if len(found) % 2:
+        raise BadMessage("a key without a value")
+    for key, value in zip(found[::2], found[1::2], strict=True):
         if not isinstance(key, bytes):
             raise BadMessage("a key that is no string")
         entries[key] = value
-    return entries, at + 1
-
-
-def _number(data: bytes, at: int, stop: bytes) -> tuple[int, int]:
-    end = data.find(stop, at, at + _DIGITS + 2)
-    digits = data[at:end] if end > at else b""
-    # `int` alone would take blanks, underscores and signs as well.
-    if not digits.removeprefix(b"-").isdigit():
-        raise BadMessage("no number")
-    return int(digits), end + 1
+    return entries

@@ -24,16 +24,18 @@ if TYPE_CHECKING:
     from media.relay.rtpengine import Instance, RtpEngineRelay
 
 _FLAGS: Final = ("trust-address", "strict-source", "port-latching", "no-rtcp-attribute", "original-sendrecv")
-_LEARN: Final = "endpoint-learning-immediate"
+_LEARNT: Final = ng.encoded([*_FLAGS, "endpoint-learning-immediate"])
+_TRUSTED: Final = ng.encoded([*_FLAGS, "asymmetric"])
+_DEMUX: Final = ng.encoded(["demux"])
 # Only the suites of RFC 4568 that everybody has: keys of twelve suites make an offer too long for UDP.
-_SDES: Final = tuple(
+_SDES: Final = ng.encoded([
     f"no-{suite}"
     for suite in (
         "AEAD_AES_256_GCM", "AEAD_AES_128_GCM", "AES_256_CM_HMAC_SHA1_80", "AES_256_CM_HMAC_SHA1_32",
         "AES_192_CM_HMAC_SHA1_80", "AES_192_CM_HMAC_SHA1_32", "F8_128_HMAC_SHA1_80", "F8_128_HMAC_SHA1_32",
         "NULL_HMAC_SHA1_80", "NULL_HMAC_SHA1_32",
     )
-)  # fmt: skip
+])  # fmt: skip
 # For a peer whose address is not known: it is learnt from the first packet.
 _UNKNOWN: Final = ("IN IP4 0.0.0.0", "IN IP6 ::")
 _FAMILY: Final = {"ip4": "IP4", "ip6": "IP6"}
@@ -148,15 +150,14 @@ class RtpEngineSession:
         if network and network not in _FAMILY:
             raise RelayError(f"rtpengine has no network {network!r}; it has ip4 and ip6")
         across = other(origin)
-        flags = [*_FLAGS, "asymmetric" if trusted else _LEARN]
         fields: dict[str, Plain] = {
             "call-id": self._relay.prefix + self.id,
             "sdp": for_relay(description, locate),
-            "flags": flags,
+            "flags": _TRUSTED if trusted else _LEARNT,
             "ICE": "remove",
             "DTLS": "off",
             "SDES": _SDES,
-            "rtcp-mux": ["demux"],
+            "rtcp-mux": _DEMUX,
         }
         if answer:
             fields |= {"from-tag": across, "to-tag": origin}

@@ -255,3 +255,46 @@ def test_an_rtpengine_dies_under_calls(world: SecureWorld) -> None:
     victim.start()
     poll(lambda: edge.metrics()[up] == 1, "the edge uses it again")
     assert_hear_each_other(world, alice, bob)
+
+
+def test_the_edge_dies_under_a_call(world: SecureWorld) -> None:
+    """kill -9 of the edge: rtpengine goes on, and hold and resume cross afterwards with the keys that were. The phone
+    over TLS comes first, for its connection is gone, and only it can make a new one."""
+    alice = world.phone("pjsua2", "alice", "tls", tone=440, srtp="required")
+    bob = world.phone("pjsua2", "bobby", tone=1010)
+    alice.dial(SEATS["bobby"][0])
+    bob.wait_incoming()
+    bob.answer()
+    alice.wait_established()
+    tones.talk(0.2)
+    world.edge.kill()
+    tones.talk(0.5)
+    world.edge.start()
+    alice.hold()
+    alice.resume()
+    bob.hold()
+    bob.resume()
+    assert_hear_each_other(world, bob, alice)
+
+
+@pytest.mark.parametrize("options", [{"srtp": "optional"}, {}], ids=["with", "without"])
+def test_a_plain_phone_transfers_an_encrypted_call(world: SecureWorld, options: dict[str, str]) -> None:
+    """The party that remains keeps its keys, the target has what it takes."""
+    alice = world.phone("pjsua2", "alice", "tls", tone=440, srtp="required")
+    bob = world.phone("pjsua2", "bobby", tone=1010)
+    carol = world.phone("pjsua2", "carol", "tls", tone=740, **options)
+    alice.dial(SEATS["bobby"][0])
+    bob.wait_incoming()
+    bob.answer()
+    alice.wait_established()
+    bob.transfer(SEATS["carol"][0])
+    carol.wait_incoming()
+    carol.answer()
+    bob.wait_closed()
+    carol.wait_established()
+    tones.talk(2.0)
+    alice.hangup()
+    carol.wait_closed()
+    world.peers.stop_phones()
+    tones.assert_heard(carol.recording, 440)
+    tones.assert_heard(alice.recording, 740, only=False)
