@@ -69,6 +69,8 @@ class Instance:
         self.away_since = monotonic()
         self.began = 0.0
         """When it was started, on our clock (to a second); 0: not known yet."""
+        self.on_loopback = False
+        """Whether it has loopback addresses only, for tests and demonstrations."""
         self.ended = 0
         """How many sessions it says it ended by itself."""
 
@@ -107,7 +109,6 @@ class RtpEngineRelay:
         self._tasks: list[asyncio.Task[None]] = []
         self._first = asyncio.Event()
         self._held: dict[str, RtpEngineSession] = {}
-        self.on_loopback = all(a.host in ("localhost", "::1") or a.host.startswith("127.") for a in addresses)
 
     async def start(self) -> None:
         """Connect; one instance that answers is enough. Raises RelayError."""
@@ -155,6 +156,11 @@ class RtpEngineRelay:
     def sessions(self) -> int:
         """Sessions that hold ports."""
         return len(self._held)
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether peers may name loopback addresses: no instance can be reached from elsewhere."""
+        return all(i.on_loopback for i in self._instances)
 
     @property
     def instances(self) -> dict[str, bool]:
@@ -235,10 +241,11 @@ class RtpEngineRelay:
     async def _look(self, instance: Instance, answer: dict[bytes, Value]) -> None:
         statistics = answer.get(b"statistics")
         totals = statistics.get(b"totalstatistics") if isinstance(statistics, dict) else None
-        if not isinstance(totals, dict):
+        if not isinstance(statistics, dict) or not isinstance(totals, dict):
             raise RelayError("an answer without statistics: no rtpengine?")
         uptime = ng.text(totals, b"uptime")
         began = monotonic() - (int(uptime) if uptime.isascii() and uptime.isdigit() else 0)
+        instance.on_loopback = _is_on_loopback(statistics)
         restarted = instance.began > 0 and began > instance.began + 2.5
         instance.began = began if restarted or not instance.began else min(began, instance.began)
         ended = sum(ng.number(totals, key) for key in _ENDED)
@@ -260,3 +267,11 @@ class RtpEngineRelay:
         for session in lost:
             self._held.pop(session.id, None)
             session.lose(reason)
+
+
+def _is_on_loopback(statistics: dict[bytes, Value]) -> bool:
+    interfaces = statistics.get(b"interfaces") if isinstance(statistics, dict) else None
+    addresses = (
+        [ng.text(i, b"address") for i in interfaces if isinstance(i, dict)] if isinstance(interfaces, list) else []
+    )
+    return bool(addresses) and all(a == "::1" or a.startswith("127.") for a in addresses)

@@ -18,7 +18,7 @@ from media.relay.port import RelayError, RelayStats, Side
 from media.relay.rtpproxy_commands import other
 from media.sdp.bridged import for_relay, from_relay, profile
 from media.sdp.lines import Media, Sdp, parse
-from media.sdp.rewrite import endpoint, require_media
+from media.sdp.rewrite import endpoint, is_unspecified, require_media
 
 if TYPE_CHECKING:
     from media.relay.rtpengine import Instance, RtpEngineRelay
@@ -36,8 +36,10 @@ _SDES: Final = ng.encoded([
         "NULL_HMAC_SHA1_80", "NULL_HMAC_SHA1_32",
     )
 ])  # fmt: skip
-# For a peer whose address is not known: it is learnt from the first packet.
-_UNKNOWN: Final = ("IN IP4 0.0.0.0", "IN IP6 ::")
+# For a peer whose address is not known. It is learnt from the first packet, which rtpengine does not do where it is
+# told an unspecified address: so it is told one that nobody has (RFC 5737, RFC 6666).
+_UNKNOWN: Final = ("IN IP4 192.0.2.1", "IN IP6 100::1")
+_NOWHERE: Final = ("IN IP4 0.0.0.0", "IN IP6 ::")
 _FAMILY: Final = {"ip4": "IP4", "ip6": "IP6"}
 
 
@@ -142,6 +144,8 @@ class RtpEngineSession:
         def locate(media: Media) -> str:
             peer = endpoint(description, media)
             self._family[origin] = "IP6" if peer.ipv6 else "IP4"
+            if is_unspecified(description.connection_of(media)):
+                return _NOWHERE[peer.ipv6]
             # A peer must not have the relay send to services of its own machine.
             if peer.address is None or (peer.loopback and not self._relay.on_loopback):
                 return _UNKNOWN[peer.ipv6]

@@ -298,3 +298,22 @@ def test_a_plain_phone_transfers_an_encrypted_call(world: SecureWorld, options: 
     world.peers.stop_phones()
     tones.assert_heard(carol.recording, 440)
     tones.assert_heard(alice.recording, 740, only=False)
+
+
+def test_a_transfer_that_fails_leaves_the_call_as_it_was(world: SecureWorld) -> None:
+    """The relay was told of a target that might take keys: the plain phone hears plain sound again."""
+    alice = world.phone("pjsua2", "alice", "tls", tone=440, srtp="required")
+    bob = world.phone("pjsua2", "bobby", tone=1010)
+    alice.dial(SEATS["bobby"][0])
+    bob.wait_incoming()
+    bob.answer()
+    alice.wait_established()
+    mark = world.edge.mark
+    bob.transfer(SEATS["david"][0])
+    assert logged(world, "transfer.failed", "status", mark) == 480
+    tones.talk(2.0)
+    bob.hangup()
+    alice.wait_closed()
+    world.peers.stop_phones()
+    tones.assert_heard(alice.recording, 1010, 2.0)
+    tones.assert_heard(bob.recording, 440, 2.0)

@@ -298,3 +298,13 @@ async def test_hostile_packets_do_not_harm(relay: AnyRelay, peer: MakePeer) -> N
     b.send((RELAY, to_b.ports[0]), rtp(2, 0xB))
     assert (await a.receive())[0] == rtp(2, 0xB)
     await session.delete()
+
+
+async def test_an_address_that_is_none_is_learnt(relay: AnyRelay, peer: MakePeer) -> None:
+    """A host name: the first packet tells where the peer is."""
+    a, b = peer(), peer()
+    session = relay.session("learnt", nobody)
+    to_b = Told.read(await session.forward(a.sdp(address="phone.example"), "a", "b1"))
+    to_a = Told.read(await session.forward(b.sdp(), "b", "b1", answer=True))
+    await talk(a, b, Told(RELAY, to_b.ports, 1, ""), to_a)
+    await session.delete()

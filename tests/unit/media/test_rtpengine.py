@@ -328,3 +328,33 @@ async def test_a_stranger_neither_redirects_nor_is_heard_before_the_peer_speaks_
     await talk(a, b, to_b, to_a)
     assert thief.nothing_waits() and a.nothing_waits() and b.nothing_waits()
     await session.delete()
+
+
+async def test_a_peer_cannot_name_services_of_the_relays_machine(engine: RtpEngineRelay, peer: MakePeer) -> None:
+    """Where the relay can be reached from outside, a loopback address is none: the first packet tells."""
+    assert engine.on_loopback
+    a, b, service = peer(), peer(), peer()
+    for instance in engine._instances:
+        instance.on_loopback = False
+    session = engine.session("loopback", nobody)
+    to_b = Told.read(await session.forward(a.sdp(port=service.port), "a", "b1"))
+    to_a = Told.read(await session.forward(b.sdp(), "b", "b1", answer=True))
+    b.send((RELAY, to_b.ports[0]), rtp(1, 0xB))
+    await talk(a, b, to_b, to_a)
+    assert service.nothing_waits()
+    await session.delete()
+
+
+async def test_opus_is_transcoded(engine: RtpEngineRelay, peer: MakePeer) -> None:
+    """Opus on one side, A-law on the other."""
+    a, b = peer(), peer()
+    session = engine.session("opus", nobody)
+    wide = a.sdp().replace(b"AVP 8 101", b"AVP 96").replace(b"8 PCMA/8000", b"96 opus/48000/2")
+    to_b = Told.read(await session.forward(wide, "a", "b1", more_codecs=("PCMA", "PCMU")))
+    to_a = Told.read(await session.forward(b.sdp(), "b", "b1", answer=True))
+    assert " RTP/AVP 96" in to_a.text and "opus/48000/2" in to_a.text
+    for n in range(1, 4):
+        b.send((RELAY, to_b.ports[0]), rtp(n, 0xB))
+    packet, _ = await a.receive()
+    assert packet[1] & 0x7F == 96
+    await session.delete()
