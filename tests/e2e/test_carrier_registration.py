@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -19,7 +20,7 @@ from config.snapshot import Snapshot
 from edge.carriers.runner import Carriers, CarrierState
 from edge.sip.endpoint import Endpoint
 from edge.sip.events import Event, FlowClosed, ResponseReceived, TransactionTimedOut, TransportFailed
-from edge.sip.flow import Address
+from edge.sip.flow import Address, Flow
 from edge.transport.clock import RandomIds, SystemClock
 from edge.transport.driver import Driver, Listener
 from edge.transport.exchange import Exchange
@@ -38,6 +39,7 @@ class Side:
         self.driver = driver
         self.carriers = carriers
         self.closed: list[FlowClosed] = []
+        self.moves: list[tuple[Flow, Flow]] = []
 
     async def until(self, name: str, check: Callable[[CarrierState], bool], seconds: float = 10.0) -> CarrierState:
         """Wait until the state of a carrier is as wanted; there is nothing to be told by, so it is looked at."""
@@ -70,11 +72,16 @@ async def our_side(*carriers: Carrier, tls: ssl.SSLContext | None = None) -> Asy
     driver = Driver(Endpoint(ids), listeners, handler, clock=clock, tls_client=tls)
     exchange = Exchange(driver)
     dns = CaresDns()
-    running = Carriers(driver, exchange, Resolver(dns, clock), clock, ids, lambda: 0.5)
+    moves: list[tuple[Flow, Flow]] = []
+    running = Carriers(
+        driver, exchange, Resolver(dns, clock), clock, ids, lambda: 0.5, moved=lambda old, new: moves.append((old, new))
+    )
     await driver.start()
     try:
         running.apply(Snapshot(Rows(carriers=carriers)))
-        yield Side(driver, running)
+        side = Side(driver, running)
+        side.moves = moves
+        yield side
         await running.stop()
     finally:
         await driver.stop()
@@ -151,6 +158,49 @@ async def test_wrong_password(peers: Peers) -> None:
         with pytest.raises(Exception, match="user or password refused"):
             await side.carriers.way("kamailio")
     assert kamailio.registered(ACCOUNT) == []
+
+
+async def test_refreshes(peers: Peers, certificate: Certificate) -> None:
+    """T1.20, T1.21 over each transport: at 80 to 90 % of the lifetime, over the same flow, one Call-ID, a rising CSeq.
+
+    The nonce has run out meanwhile, and what is `stale` is answered with the new one.
+    """
+    kamailio = peers.kamailio({AUTH: "secret"}, certificate=certificate, nonce_expire=2)
+    transports = ("udp", "tcp", "tls")
+    carriers = [
+        replace(carrier_at(kamailio, t, expires=7), name=t, username=f"{ACCOUNT}{n}") for n, t in enumerate(transports)
+    ]
+    async with our_side(*carriers, tls=client_context(certificate.authority)) as side:
+        before = [await side.until(t, lambda s: s.state == "registered") for t in transports]
+        for transport, old in zip(transports, before, strict=True):
+            until = old.registered_until
+            new = await side.until(transport, lambda s, until=until: s.registered_until != until)  # type: ignore[misc]
+            assert new.registered_until is not None and until is not None
+            assert 0.8 * 7 <= new.registered_until - until < 0.9 * 7 + 1
+            assert (new.flow, new.since, new.state) == (old.flow, old.since, "registered")
+        trace = kamailio.trace
+    for number in range(3):
+        sent = [m for m in trace.requests("REGISTER", "in") if f"{ACCOUNT}{number}@" in m.header("To")]
+        assert [m.header("CSeq") for m in sent[:4]] == [f"{n} REGISTER" for n in range(1, 5)]
+        assert len({m.header("Call-ID") for m in sent}) == 1
+        nonces = [re.search(r'nonce="([^"]+)"', m.header("Authorization")) for m in sent[1:4]]
+        first, again, fresh = (found.group(1) for found in nonces if found is not None)
+        assert first == again != fresh, "the nonce that has run out is given up for the one that came with stale=true"
+
+
+@pytest.mark.parametrize("transport", ["tcp", "tls"])
+async def test_lost_connection_is_registered_again_at_once(
+    peers: Peers, certificate: Certificate, transport: str
+) -> None:
+    """T1.24: within a second, over a new connection; the carrier has one binding, the new one."""
+    kamailio = peers.kamailio({AUTH: "secret"}, certificate=certificate)
+    async with our_side(carrier_at(kamailio, transport), tls=client_context(certificate.authority)) as side:
+        before = await side.until("kamailio", lambda s: s.state == "registered")
+        assert before.flow is not None
+        side.driver._connections[before.flow.connection].abort()
+        after = await side.until("kamailio", lambda s: s.state == "registered" and s.flow != before.flow, 1)
+        assert len(kamailio.registered(ACCOUNT)) == 1
+        assert side.moves == [(before.flow, after.flow)], "calls follow"
 
 
 async def test_only_tls_for_the_service_domain(peers: Peers, certificate: Certificate) -> None:

@@ -197,3 +197,22 @@ def test_registered_but_deaf(pair: Pair) -> None:
     (row,) = edge.rows("carriers")
     assert row["usable"] and "calls get no answer" in str(row["proxies"])
     assert any("deaf" in str(event["proxies"]) for event in edge.events("carrier.state"))
+
+    # a wrong password is told from an outage, wherever one looks
+    document = pair.document()
+    (carrier,) = document["carriers"]  # type: ignore[misc]
+    alone = {key: value for key, value in carrier.items() if key not in ("secondary_proxies", "register_with")}
+    wrong = alone | {"name": "wrong", "outbound_proxy": carrier["secondary_proxies"][0], "password": "another"}
+    away = alone | {"name": "away", "outbound_proxy": f"sip:127.0.0.24:{take_port()};transport=tcp"}
+    edge.provision(document | {"carriers": [carrier, wrong, away]})
+    edge.wait_carrier("wrong", "fault")
+    edge.wait_carrier("away", "retrying")
+    rows = {str(row["name"]): row for row in edge.rows("carriers")}
+    assert "user or password refused" in str(rows["wrong"]["last_answer"])
+    assert "Connect" in str(rows["away"]["last_answer"]) or "refused" in str(rows["away"]["last_answer"])
+    assert {"fault", "retrying"} <= set(edge.command("carriers").stdout.split())
+    states = [key for key in edge.metrics() if key.startswith("sip_edge_carrier_state")]
+    assert any('carrier="wrong"' in key and 'state="fault"' in key for key in states)
+    assert any('carrier="away"' in key and 'state="retrying"' in key for key in states)
+    levels = {str(e["carrier"]): e["level"] for e in edge.events("carrier.state")}
+    assert (levels["wrong"], levels["away"]) == ("error", "warning")

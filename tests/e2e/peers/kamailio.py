@@ -44,6 +44,7 @@ class Kamailio:
         min_expires: int = 0,
         called_number_in_uri: bool = True,
         deaf: bool = False,
+        nonce_expire: int = 300,
     ) -> None:
         self.folder = folder
         self.address = address
@@ -83,6 +84,7 @@ class Kamailio:
             "TABLES": "\n".join(tables),
             "KEEP_NUMBER": "$rU = $var(number);" if called_number_in_uri else "",
             "MIN_EXPIRES": str(min_expires),
+            "NONCE_EXPIRE": str(nonce_expire),
             "DEAF": 'if (!is_method("REGISTER")) {\n        drop;\n    }' if deaf else "",
         }
         text = re.sub(r"@([A-Z_]+)@", lambda found: values[found.group(1)], _TEMPLATE.read_text())
