@@ -142,10 +142,10 @@ class Journal:
             key = call_id.encode()
             plan = call.plan
             if written.plan is not plan or written.steps != len(plan.trace.steps):
-                self._frames.append(Frame(ROUTE, key, encode(saved_runner.route(call)).encode("ascii")))
+                self._frames.append(Frame(ROUTE, key, encode(saved_runner.route(call))))
                 written.plan, written.steps = plan, len(plan.trace.steps)
             saved = saved_runner.save(call, self._wires, self._held, now)
-            self._frames.append(Frame(STATE, key, encode(saved).encode("ascii")))
+            self._frames.append(Frame(STATE, key, encode(saved)))
             written.segment = self._file.segment
 
     def _begin_segment(self) -> None:
@@ -199,7 +199,7 @@ class Journal:
 
     def _alive(self) -> bytes:
         now = [self._clock.now(), self._clock.utcnow().timestamp(), self._boot]
-        return encode(now).encode("ascii")
+        return encode(now)
 
 
 def _ignore(call: CallRunner) -> None:

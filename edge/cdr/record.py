@@ -6,10 +6,11 @@ datetimes, numbers as domain section 2 has them, causes Q.850.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import NamedTuple
+
+import orjson
 
 from dialplan.model import Step
 
@@ -135,10 +136,6 @@ _CALL_PLAIN = tuple(n for n in CALL_COLUMNS if n not in _NOT_PLAIN)
 _LONGEST = 1000
 """Characters of a text that are kept: a peer chooses Call-IDs and dialled strings, and an index takes no longer key."""
 
-_dumps = json.JSONEncoder(
-    ensure_ascii=True, separators=(",", ":"), check_circular=False, default=datetime.isoformat
-).encode
-
 
 def to_json(record: Record) -> bytes:
     """One line of JSON, columns as keys; what is absent is left out. What PostgreSQL cannot store (NUL) is cut."""
@@ -156,10 +153,11 @@ def to_json(record: Record) -> bytes:
         row = {
             n: v[:_LONGEST] if type(v) is str else v for n in REFUSED_COLUMNS if (v := getattr(record, n)) is not None
         }
-    text = _dumps(row)
-    if "\\u0000" in text or "\\ud" in text:
-        text = _dumps(_storable(row))
-    return text.encode("ascii")
+    try:
+        text = orjson.dumps(row)
+    except orjson.JSONEncodeError:  # bytes of a peer that are no UTF-8
+        return orjson.dumps(_storable(row))
+    return orjson.dumps(_storable(row)) if b"\\u0000" in text else text
 
 
 def finished_fields(record: CallRecord) -> dict[str, object]:

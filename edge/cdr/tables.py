@@ -127,4 +127,4 @@ def _decoded(column: str, value: object) -> object:
 
 
 def _array(lines: Sequence[bytes]) -> str:
-    return "[" + b",".join(lines).decode("ascii") + "]"
+    return "[" + b",".join(lines).decode() + "]"

@@ -1,7 +1,7 @@
 """Values of dataclasses, named tuples and enums as JSON and back, by their type hints. Pure.
 
-Fields are written by name and left out where they have their default, so that a later version may add fields (with a
-default) and still read what an earlier one wrote; what it does not know any more it passes over.
+Fields are written by name, so that a later version may add fields (with a default) and still read what an earlier one
+wrote; what it does not know any more it passes over.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from functools import lru_cache
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
+import orjson
+
 T = TypeVar("T")
 Decode = Callable[[Any], Any]
 
@@ -22,6 +24,8 @@ Decode = Callable[[Any], Any]
 def _default(value: object) -> object:
     if isinstance(value, bytes):
         return value.decode("latin-1")
+    if isinstance(value, tuple):
+        return tuple(value)
     if is_dataclass(value) and not isinstance(value, type):
         out: dict[str, object] = {}
         for name, default in _fields(type(value)):
@@ -48,8 +52,15 @@ def _fields(kind: type) -> tuple[tuple[str, object], ...]:
     return tuple(found)
 
 
-encode = json.JSONEncoder(separators=(",", ":"), check_circular=False, default=_default).encode
-"""JSON text of a value, ASCII only (texts with surrogates stay what they are)."""
+def encode(value: object) -> bytes:
+    """JSON text of a value; texts with surrogates stay what they are."""
+    try:
+        return orjson.dumps(value, _default, orjson.OPT_NON_STR_KEYS)
+    except orjson.JSONEncodeError:
+        return _any_text(value).encode("ascii")  # a text with surrogates, an integer of more than 64 bits
+
+
+_any_text = json.JSONEncoder(separators=(",", ":"), check_circular=False, default=_default).encode
 
 
 def decode(kind: type[T], value: object) -> T:
