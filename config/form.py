@@ -178,6 +178,8 @@ SECTIONS: tuple[Section, ...] = (
             _text("username"),
             Field("sources", Kind.NETWORKS, []),
             _text("profile", "sipconnect-1.1"),
+            _text("number_format", "e164-plus"),
+            _text("called_in", "request-uri"),
             Field(
                 "contact",
                 Kind.GROUP,

@@ -78,9 +78,9 @@ _ACCOUNTS = (
     f"{_BUDGET} FROM sip_edge.accounts"
 )
 _TRUNKS = (
-    "SELECT account, name, mode, username, ha1_md5, ha1_sha256, sources, profile, parallel_calls, parallel_calls_in, "
-    "parallel_calls_out, valid_from, default_number, clip_no_screening, srtp, t38, max_contacts, "
-    f"{_BUDGET} FROM sip_edge.trunks"
+    "SELECT account, name, mode, username, ha1_md5, ha1_sha256, sources, profile, number_format, called_in, "
+    "parallel_calls, parallel_calls_in, parallel_calls_out, valid_from, default_number, clip_no_screening, srtp, t38, "
+    f"max_contacts, {_BUDGET} FROM sip_edge.trunks"
 )
 _SEATS = (
     "SELECT username, account, trunk, ha1_md5, ha1_sha256, name, extension, primary_number, external_numbers, present, "
@@ -242,7 +242,15 @@ def _trunk(row: Record) -> Trunk:
     values = dict(row)
     ha1 = Ha1(values.pop("ha1_md5"), values.pop("ha1_sha256"))
     budget = _budget(values)
-    return Trunk(**{**values, "ha1": ha1, "budget": budget, "sources": _networks(row["sources"])})
+    return Trunk(
+        **{
+            **values,
+            "ha1": ha1,
+            "budget": budget,
+            "sources": _networks(row["sources"]),
+            "number_format": NumberFormat(row["number_format"]),
+        }
+    )
 
 
 def _seat(row: Record) -> Seat:

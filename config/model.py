@@ -182,6 +182,10 @@ class Trunk:
     ha1: Ha1 = Ha1()
     sources: tuple[str, ...] = ()
     profile: str = "sipconnect-1.1"
+    number_format: NumberFormat = NumberFormat.E164_PLUS
+    """How the called number is written towards the PBX."""
+    called_in: str = "request-uri"
+    """What names the called number, beside To: `request-uri`, `to` (nothing else) or `p-called-party-id`."""
     parallel_calls: int | None = None
     parallel_calls_in: int | None = None
     parallel_calls_out: int | None = None

@@ -23,7 +23,7 @@ from dialplan.model import (
     Target,
     TargetKind,
 )
-from edge.b2bua.outgoing import to_carrier, to_customer
+from edge.b2bua.outgoing import called_number, country_of, to_carrier, to_customer
 
 
 def answer(
@@ -92,6 +92,7 @@ def _headers(target: Target, snapshot: Snapshot, domain: str) -> tuple[str, ...]
         return to_customer(target, target.name, domain, "each registered contact").lines()
     if target.kind is TargetKind.TRUNK:
         trunk = snapshot.trunks[target.account, target.name]
-        uri = f"sip:{target.user}@the PBX's address"
-        return to_customer(target, trunk.username or trunk.name, domain, uri).lines()
+        called = called_number(target, trunk, country_of(snapshot, trunk), domain)
+        uri = f"sip:{called.in_uri or trunk.username or trunk.name}@the PBX's address"
+        return to_customer(target, trunk.username or trunk.name, domain, uri, called).lines()
     return ()

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
+from config.model import Trunk
 from dialplan.model import Reason, Refusal, Target, TargetKind
 from edge.b2bua.call_media import MediaTerms, media_terms
 from edge.b2bua.engine import Engine
 from edge.b2bua.invite import build_invite
 from edge.b2bua.leg import Authorize
-from edge.b2bua.outgoing import to_carrier, to_customer
+from edge.b2bua.outgoing import CalledNumber, called_number, country_of, to_carrier, to_customer
 from edge.registrar.bindings import Binding
 from edge.sip.address import NameAddr
 from edge.sip.flow import Flow
@@ -80,14 +81,16 @@ async def prepare(
 
 async def _registered(engine: Engine, target: Target, a_invite: Request, dress: Dress) -> Prepared | Refusal:
     snapshot = engine.snapshot()
+    called = None
     if target.kind is TargetKind.SEAT:
         username, is_trunk = target.name, False
     else:
         trunk = snapshot.trunks.get((target.account, target.name))
         if trunk is None:
             return Refusal(Reason.NOT_REGISTERED, "the trunk is not provisioned any more")
+        called = called_number(target, trunk, country_of(snapshot, trunk), engine.domain)
         if trunk.mode == "static":
-            return await _static_trunk(engine, target, trunk.sources, a_invite, dress)
+            return await _static_trunk(engine, target, trunk, called, a_invite, dress)
         username, is_trunk = trunk.username or "", True
     bindings = engine.registrar.contacts("trunk" if is_trunk else "seat", username, engine.driver.now())
     if not bindings:
@@ -105,8 +108,8 @@ async def _registered(engine: Engine, target: Target, a_invite: Request, dress: 
         except UnusableSdp as error:
             why = _unusable(error)
             continue
-        uri = binding.request_uri(encode_user(target.user) if is_trunk else "")
-        call = to_customer(target, username, engine.domain, str(uri))
+        uri = binding.request_uri(encode_user(called.in_uri) if called is not None else "")
+        call = to_customer(target, username, engine.domain, str(uri), called)
         branches.append(
             BranchPlan(
                 target.name,
@@ -142,12 +145,12 @@ async def _fitting(engine: Engine, flow: Flow, invite: Request, sdp: bytes | Non
 
 
 async def _static_trunk(
-    engine: Engine, target: Target, sources: tuple[str, ...], a_invite: Request, dress: Dress
+    engine: Engine, target: Target, trunk: Trunk, called: CalledNumber, a_invite: Request, dress: Dress
 ) -> Prepared | Refusal:
-    host = next((s for s in sources if "/" not in s), None)
+    host = next((s for s in trunk.sources if "/" not in s), None)
     if host is None:
         return Refusal(Reason.NOT_REGISTERED, "the static trunk has no source that is one address")
-    uri = Uri("sip", encode_user(target.user), host)
+    uri = Uri("sip", encode_user(called.in_uri or trunk.username or trunk.name), host)
     try:
         flow = await engine.reach(uri)
     except (ResolveError, ConnectError) as error:
@@ -156,7 +159,7 @@ async def _static_trunk(
         sdp, form = dress(_terms(engine, target, flow))
     except UnusableSdp as error:
         return _unusable(error)
-    call = to_customer(target, target.name, engine.domain, str(uri))
+    call = to_customer(target, target.name, engine.domain, str(uri), called)
     invite = build_invite(a_invite, call.uri, call.from_, call.to, [], call.identity)
     flow = await _fitting(engine, flow, invite, sdp)
     return Prepared((BranchPlan(target.name, flow, invite, call.contact_user, sdp, SEAT_SESSION_EXPIRES, form),))

@@ -1,0 +1,1 @@
+ALTER TABLE sip_edge.trunks DROP number_format, DROP called_in;
