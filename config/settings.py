@@ -202,6 +202,8 @@ class Settings(BaseSettings):
     register_min_expires: Annotated[int, Field(ge=10, le=86400)] = 60
     register_default_expires: Annotated[int, Field(ge=10, le=86400)] = 600
     register_max_expires: Annotated[int, Field(ge=10, le=86400)] = 3600
+    shared_registrations: bool = False
+    """Phones that registered with another edge are called through the proxy in front of both (Path)."""
     digest_algorithms: Annotated[tuple[Literal["SHA-256", "MD5"], ...], NoDecode, BeforeValidator(_split)] = (
         "SHA-256",
         "MD5",

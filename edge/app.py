@@ -70,6 +70,7 @@ from edge.observability.loop_watch import LoopWatch
 from edge.observability.metrics import Metrics
 from edge.observability.trace import Tap
 from edge.registrar.keeper import Keeper
+from edge.registrar.neighbours import Neighbours
 from edge.registrar.qualify import Qualifier
 from edge.registrar.registrar import Registrar, RegistrarSettings
 from edge.reload import SettingsReload
@@ -333,6 +334,10 @@ class Edge:
         self.store.on_swap(apply)
         await self.keeper.load()
         self._run(self.keeper.run(), self.keeper.stop)
+        if settings.shared_registrations:
+            neighbours = Neighbours(url, RegistrationsTable(acquire, settings.edge_name), clock)
+            self.registrar.elsewhere = neighbours.contacts
+            self._run(neighbours.run(), neighbours.stop)
         self._run(self.carriers.run(), self.carriers.stop)
         self._run(purge.run(), purge.close)
         self._run(self.budgets.run(), self.budgets.stop)

@@ -5,7 +5,7 @@ Each edge owns its rows (`edge`): the flow of a binding ends in the process that
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import NamedTuple
 
@@ -51,6 +51,11 @@ _DELETE = (
     "DELETE FROM sip_edge.registrations r USING unnest($2::text[], $3::text[]) AS gone(kind, aor)"
     " WHERE r.edge = $1 AND r.aor_kind = gone.kind AND r.aor = gone.aor"
 )
+CHANNEL = "sip_edge_registrations"
+"""Where edges tell which AORs changed whose contacts others can reach: lines of `kind username`."""
+_MOST_TOLD = 100
+_LOAD_OTHERS = f"SELECT {_COLUMNS} FROM sip_edge.registrations WHERE edge <> $1 AND expires_at > $2 AND path <> '{{}}'"
+_OF_AORS = " AND (aor_kind, aor) IN (SELECT * FROM unnest($3::text[], $4::text[]))"
 _LOAD = f"SELECT {_COLUMNS} FROM sip_edge.registrations WHERE edge = $1 AND expires_at > $2"
 
 
@@ -68,6 +73,18 @@ class RegistrationsTable:
             rows = await connection.fetch(_LOAD, self._edge, now)
         return [RegistrationRow(*row.values()) for row in rows]
 
+    async def load_others(self, now: datetime, aors: Iterable[AorKey] | None = None) -> list[RegistrationRow]:
+        """Bindings with a Path that other edges hold at `now`; of `aors` only, where they are given."""
+        query = _LOAD_OTHERS
+        values: list[object] = [self._edge, now]
+        if aors is not None:
+            keys = list(aors)
+            query += _OF_AORS
+            values += [[kind for kind, _ in keys], [aor for _, aor in keys]]
+        async with self._acquire() as connection:
+            rows = await connection.fetch(query, *values)
+        return [RegistrationRow(*row.values()) for row in rows]
+
     async def save(self, changes: Mapping[AorKey, list[RegistrationRow]]) -> None:
         """Replace all rows of these AORs, in one transaction."""
         # A device may keep two flows with one contact (RFC 5626); the newest row stands for it here.
@@ -76,3 +93,6 @@ class RegistrationsTable:
             await connection.execute(_DELETE, self._edge, [k for k, _ in changes], [a for _, a in changes])
             if rows:
                 await connection.executemany(_INSERT, [(*map(storable, row), self._edge) for row in rows.values()])
+            told = [f"{kind} {aor}" for (kind, aor), left in changes.items() if not left or any(r.path for r in left)]
+            for start in range(0, len(told), _MOST_TOLD):
+                await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, "\n".join(told[start:][:_MOST_TOLD]))

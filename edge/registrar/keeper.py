@@ -93,7 +93,7 @@ class Keeper:
         bindings: list[Binding] = []
         for row in rows:
             try:
-                bindings.append(_binding(row, now, utc))
+                bindings.append(binding_of(row, now, utc))
             except (RemoteProtocolError, ValueError) as error:
                 _log.warning("registrations.bad_row", seat=row.aor, detail=str(error))
         self._registrar.restore(bindings, now)
@@ -125,7 +125,7 @@ class Keeper:
         changes: dict[AorKey, list[RegistrationRow]] = {}
         for aor in batch:
             account = _account(aor, snapshot)
-            bindings = self._registrar.contacts(aor.kind, aor.username, now) if account is not None else []
+            bindings = self._registrar.own(aor, now) if account is not None else []
             changes[aor] = [_row(b, account or "", now, utc) for b in bindings]
         await self._store.save(changes)
         if not self._loaded:
@@ -164,7 +164,8 @@ def _row(binding: Binding, account: str, now: float, utc: datetime) -> Registrat
     )
 
 
-def _binding(row: RegistrationRow, now: float, utc: datetime) -> Binding:
+def binding_of(row: RegistrationRow, now: float, utc: datetime, *, connected: bool = True) -> Binding:
+    """The binding of a row; `connected`: its flow can be used where it is UDP. Raises ValueError, RemoteProtocolError."""
     if row.transport not in ("udp", "tcp", "tls") or not (row.remote_host and row.local_host):
         raise ValueError(f"no flow in transport {row.transport!r}")
     uri = Uri.parse(row.contact_uri)
@@ -183,7 +184,7 @@ def _binding(row: RegistrationRow, now: float, utc: datetime) -> Binding:
         source=Flow(
             transport, Address(row.local_host, row.local_port or 0), Address(row.remote_host, row.remote_port or 0)
         ),
-        connected=transport == "udp",
+        connected=connected and transport == "udp",
         path=tuple(row.path),
         q=row.q,
         instance=row.instance_id,

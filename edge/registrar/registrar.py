@@ -34,6 +34,10 @@ class RegistrarSettings:
     default_expires: int = 600
 
 
+Elsewhere = Callable[[Aor, list[Binding], float], list[Binding]]
+"""An AOR and its own contacts to all of its contacts, at a time."""
+
+
 class Registrar:
     """All bindings of this edge. Responses lack their To tag, which the endpoint sets."""
 
@@ -48,6 +52,12 @@ class Registrar:
         self.on_move: Callable[[Flow, Flow], None] = lambda old, new: None
         """Called where a device that was registered over one flow has registered again over another."""
         self._hosts: dict[str, int] = {}
+        self.elsewhere: Elsewhere | None = None
+        """Adds what other edges know to our own contacts (`edge.registrar.neighbours`)."""
+
+    def own(self, aor: Aor, now: float) -> list[Binding]:
+        """Contacts that registered with this edge."""
+        return self._location.contacts(aor, now)
 
     def listen(self, on_change: Callable[[Aor], None]) -> None:
         """Call `on_change` with every AOR whose bindings changed, after the change."""
@@ -124,7 +134,9 @@ class Registrar:
 
         A binding with a flow is called over it; one without is resolved from its Path or contact URI.
         """
-        return self._location.contacts(Aor(kind, username), now)
+        aor = Aor(kind, username)
+        own = self._location.contacts(aor, now)
+        return self.elsewhere(aor, own, now) if self.elsewhere is not None else own
 
     def at(self, flow: Flow) -> frozenset[Aor]:
         """Who registered over this flow."""
