@@ -81,6 +81,8 @@ class Dispatch:
             self._registrations.register(event.tx, request, event.flow)
         elif strange := [token for token in request.headers.tokens("require") if token not in UNDERSTOOD]:
             self._answer(event, 420, ("Unsupported", ", ".join(strange)))
+        elif method == "OPTIONS" and self._admission.draining:
+            self._answer(event, 503, ("Retry-After", "5"))  # whoever chooses among edges chooses another
         elif method == "OPTIONS":
             self._answer(event, 200, ("Allow", f"{ALLOW}, REGISTER"), ("Accept", SDP), ("Supported", SUPPORTED))
         elif method in ("BYE", "UPDATE", "INFO", "PRACK", "NOTIFY"):

@@ -165,7 +165,7 @@ def _row(binding: Binding, account: str, now: float, utc: datetime) -> Registrat
 
 
 def binding_of(row: RegistrationRow, now: float, utc: datetime, *, connected: bool = True) -> Binding:
-    """The binding of a row; `connected`: its flow can be used where it is UDP. Raises ValueError, RemoteProtocolError."""
+    """The binding of a row; `connected`: its flow can be used if it is UDP. Raises ValueError, RemoteProtocolError."""
     if row.transport not in ("udp", "tcp", "tls") or not (row.remote_host and row.local_host):
         raise ValueError(f"no flow in transport {row.transport!r}")
     uri = Uri.parse(row.contact_uri)

@@ -1,0 +1,221 @@
+"""The scaled-out form (deploy/scale-out): two edges behind Kamailio, two rtpengines, one database, in namespaces.
+
+A call through either edge reaches a phone that is registered through the other; killing an edge costs calls that are
+being set up there and no others.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from peers.edge import COMMAND
+from peers.fixtures import Peers, artifacts
+from peers.process import PeerProcess, poll
+from peers.sipp import Sipp
+from peers.switchboard import Switchboard
+
+pytestmark = pytest.mark.sipp
+
+ROOT = Path(__file__).parents[2]
+BORDER, CARRIER, ALICE_AT, BOBBY_AT = "10.98.0.10:5060", "10.98.0.20", "10.98.0.31", "10.98.0.32"
+ALICE, BOBBY, SOMEBODY = "+4922838601", "+4922838602", "+4930123456"
+PHONE_PORT = 5062
+
+
+class Site:
+    """What deploy/scale-out/run started."""
+
+    def __init__(self, folder: Path, described: dict[str, object], switchboard: Switchboard) -> None:
+        self.folder = folder
+        self.edges: list[dict[str, str]] = described["edges"]  # type: ignore[assignment]
+        self.switchboard = switchboard
+        self.peers: Peers
+
+    def command(self, edge: int, *words: str) -> str:
+        """What `sip-edge WORDS...` prints at an edge."""
+        there = self.edges[edge]
+        done = subprocess.run(
+            ["ip", "netns", "exec", there["namespace"], str(COMMAND), *words, "--config", there["config"]],
+            capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def rows(self, edge: int, what: str) -> list[dict[str, object]]:
+        found: list[dict[str, object]] = json.loads(self.command(edge, what, "--json"))
+        return found
+
+    def finished(self) -> Counter[int]:
+        """Answered calls by edge, as their logs say."""
+        found: Counter[int] = Counter()
+        for n, edge in enumerate(self.edges):
+            for line in Path(edge["log"]).read_text().splitlines():
+                if '"event":"call.finished"' in line and '"outcome":"answered"' in line:
+                    found[n] += 1
+        return found
+
+    def log(self, edge: int) -> list[dict[str, object]]:
+        lines = Path(self.edges[edge]["log"]).read_text().splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{")]
+
+    def outcomes(self, edge: int, called: str, after: int) -> list[object]:
+        """How calls to a number ended at an edge, after so many lines of its log."""
+        return [
+            event["outcome"]
+            for event in self.log(edge)[after:]
+            if event["event"] == "call.finished" and str(event["called"])[:-3] == called[:-3] and event["target_name"]
+        ]
+
+    def register(self, seat: str, address: str, edge: int) -> None:
+        """The phone of a seat registers through the border, until its registration has come to this edge."""
+        for _ in range(30):
+            self.peers.sipp(
+                "register", remote=BORDER, username=seat, password=password(seat), address=address, port=PHONE_PORT
+            ).wait()
+            rows = {n: self.rows(n, "registrations") for n in range(len(self.edges))}
+            newest = max(
+                ((str(row["expires_at"]), n) for n, found in rows.items() for row in found if row["name"] == seat),
+                default=("", -1),
+            )
+            if newest[1] == edge:
+                return
+        raise AssertionError(f"no registration of {seat} came to edge {edge}")
+
+    def answers(self, address: str, scenario: str = "uas_answer", calls: int = 1) -> Sipp:
+        return self.peers.sipp(scenario, address=address, port=PHONE_PORT, calls=calls)
+
+    def carrier_calls(self, called: str, scenario: str = "uac_basic", **values: object) -> Sipp:
+        return self.peers.sipp(
+            scenario, remote=BORDER, address=CARRIER, called=called, caller=SOMEBODY, from_host="carrier.example",
+            **values,
+        )  # fmt: skip
+
+
+def password(seat: str) -> str:
+    return f"{seat}-Pass-7351"
+
+
+@pytest.fixture(scope="module")
+def standing(request: pytest.FixtureRequest) -> Iterator[Site]:
+    with artifacts(request) as folder:
+        # the path of a Unix socket may have only some 100 characters
+        place = Path(tempfile.mkdtemp(prefix="so-"))
+        place.chmod(0o755)
+        running = PeerProcess("scale-out", [str(ROOT / "deploy/scale-out/run"), str(place)], folder / "run.log")
+        switchboard = None
+        try:
+            described = json.loads(running.wait_for(r"^\{.*", 90).group())
+            switchboard = Switchboard(CARRIER, 5060)
+            site = Site(place, described, switchboard)
+            file = folder / "provisioning.yaml"
+            file.write_text(yaml.safe_dump(document()))
+            site.command(0, "provision", "apply", str(file))
+            for n in range(2):
+                poll(lambda n=n: any(row["usable"] for row in site.rows(n, "carriers")), f"edge {n} knows the carrier")
+            yield site
+        finally:
+            if switchboard is not None:
+                switchboard.stop()
+            status = running.stop(60)
+            for log in place.glob("*.log"):
+                shutil.copy(log, folder)
+            shutil.rmtree(place, ignore_errors=True)
+        left = subprocess.run(["ip", "netns"], capture_output=True, text=True).stdout
+        assert status == 0 and "so-" not in left, f"the script left something behind: {status} {left}"
+
+
+@pytest.fixture
+def site(standing: Site, folder: Path) -> Iterator[Site]:
+    standing.peers = Peers(folder, None)  # type: ignore[arg-type]
+    yield standing
+    standing.peers.stop()
+
+
+def document() -> dict[str, object]:
+    return {
+        "version": 1,
+        "carriers": [
+            {"name": "world", "mode": "static", "domain": "carrier.example", "sources": ["10.99.0.11"], "t38": "off",
+             "outbound_proxy": "sip:10.99.0.11:5060;transport=udp"},
+        ],
+        "accounts": [{"id": "K1", "name": "Example", "status": "active", "country": "DE", "area_code": "228"}],
+        "seats": [
+            {"username": seat, "account": "K1", "password": password(seat), "name": seat, "extension": extension,
+             "primary_number": number}
+            for seat, extension, number in (("alice", "201", ALICE), ("bobby", "202", BOBBY))
+        ],
+        "numbers": [
+            {"number": number, "account": "K1", "carrier": "world", "route": {"seat": seat}, "channels": 20}
+            for seat, number in (("alice", ALICE), ("bobby", BOBBY))
+        ],
+    }  # fmt: skip
+
+
+def test_calls_through_any_edge_reach_phones_of_any_other(site: Site) -> None:
+    """Alice is registered with one edge, bobby with the other; calls from the carrier come to both edges."""
+    site.register("alice", ALICE_AT, 0)
+    site.register("bobby", BOBBY_AT, 1)
+    before = site.finished()
+    for address, called in ((ALICE_AT, ALICE), (BOBBY_AT, BOBBY)):
+        answering = site.answers(address, calls=6)
+        site.carrier_calls(called, calls=6, rate=5).wait()
+        answering.wait()
+    poll(lambda: (site.finished() - before).total() == 12, "all calls are on record")
+    assert all((site.finished() - before)[n] for n in (0, 1)), "one edge had all calls"
+
+
+def test_phones_call_each_other_and_the_carrier(site: Site) -> None:
+    """With digest, through the border, in both directions; the border's Path and routes lead every request home."""
+    site.register("alice", ALICE_AT, 0)
+    calls = {"username": "bobby", "password": password("bobby"), "caller": "bobby", "address": BOBBY_AT}
+    answering = site.answers(ALICE_AT)
+    site.peers.sipp("uac_phone", remote=BORDER, called="201", challenge=401, **calls).wait()
+    called = answering.wait()
+    assert len(called.requests("BYE")) == 1
+    carrier = site.peers.sipp("uas_answer", address=CARRIER)
+    site.switchboard.target = (CARRIER, carrier.port)
+    site.peers.sipp("uac_phone", remote=BORDER, called=SOMEBODY, challenge=401, **calls).wait()
+    carrier.wait()
+
+
+def test_a_killed_edge_costs_calls_in_set_up_only(site: Site) -> None:
+    """kill -9 during a call: new calls go to the other edge at once, and the call is hung up in order later."""
+    site.register("alice", ALICE_AT, 0)
+    site.register("bobby", BOBBY_AT, 1)
+    answering = site.answers(ALICE_AT)
+    held = site.carrier_calls(ALICE, talk_ms=9000)
+    poll(lambda: any(row["state"] == "up" for n in (0, 1) for row in site.rows(n, "calls")), "the call is up")
+    (at,) = [n for n in (0, 1) if site.rows(n, "calls")]
+    began = len(site.log(at))
+    pid = int(Path(site.edges[at]["pid"]).read_text())
+    os.kill(pid, signal.SIGKILL)
+    bobby = site.answers(BOBBY_AT, calls=4)
+    site.carrier_calls(BOBBY, calls=4, rate=10).wait()
+    bobby.wait()
+    held.wait()
+    assert len(answering.wait().requests("BYE")) == 1
+    poll(lambda: site.outcomes(at, ALICE, began) == ["answered"], "the call is on record, once")
+    for n in (0, 1):
+        assert "books.disagree" not in Path(site.edges[n]["log"]).read_text()
+
+
+def test_an_edge_that_drains_gets_nothing_new(site: Site) -> None:
+    """`sip-edge drain`: OPTIONS is answered 503, the border leaves the edge alone, and nobody notices."""
+    site.register("alice", ALICE_AT, 1)
+    site.command(0, "drain")
+    before = site.finished()
+    answering = site.answers(ALICE_AT, calls=4)
+    site.carrier_calls(ALICE, calls=4, rate=5).wait()
+    answering.wait()
+    poll(lambda: (site.finished() - before).total() == 4, "all calls are on record")
+    assert not (site.finished() - before)[0]
