@@ -53,6 +53,7 @@ from edge.defence.budgets import Spent
 from edge.observability.logging import get_logger
 from edge.sip.causes import REFUSALS
 from media.relay.port import RelayError, RelayStats, UnusableSdp
+from media.sdp.srtp import Srtp
 
 if TYPE_CHECKING:
     from edge.b2bua.takeover import Takeover
@@ -606,6 +607,10 @@ class CallRunner:
         return await self.media.forward(
             action.purpose, action.leg, action.sdp, to or "a", self._call.description(to or "a")
         )
+
+    def srtp_of_caller(self) -> Srtp:
+        """Whether the caller's media are encrypted, for who answers the call here. Raises UnusableSdp."""
+        return self._media_terms("a").srtp
 
     def _media_terms(self, leg_id: LegId) -> MediaTerms:
         leg = self.legs[leg_id]

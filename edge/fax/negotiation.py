@@ -14,6 +14,7 @@ from edge.b2bua.port import Timer
 from media.relay.port import UnusableSdp
 from media.sdp import t38
 from media.sdp.lines import Sdp, parse
+from media.sdp.srtp import Srtp, accept
 from media.sdp.t38 import Origin, RemoteAudio, RemoteT38
 
 ANSWER_TIMEOUT: Final = 5.0
@@ -26,7 +27,7 @@ class FaxMedia(Protocol):
     local_audio: int
     local_t38: int
 
-    def use_audio(self, remote: RemoteAudio) -> None: ...
+    def use_audio(self, remote: RemoteAudio, our_key: str = "") -> None: ...
 
     def use_t38(self, remote: RemoteT38) -> None: ...
 
@@ -46,9 +47,11 @@ class Negotiation:
         *,
         may_offer: bool,
         may_accept: bool,
+        srtp: Srtp = "off",
+        our_key: str = "",
     ) -> None:
         """`host`: the address that descriptions name. `propose`: send an offer inside the dialog. `draw`: a random
-        number, 0 <= x < 1. `may_offer`, `may_accept`: T.38."""
+        number, 0 <= x < 1. `may_offer`, `may_accept`: T.38. `srtp`: of the far end; `our_key`: for it."""
         self._media = media
         self._host = host
         self._propose = propose
@@ -56,6 +59,9 @@ class Negotiation:
         self._draw = draw
         self._may_offer = may_offer
         self._may_accept = may_accept
+        self._srtp: Srtp = srtp
+        self._our_key = our_key
+        self._secure = srtp == "required"
         self._session = int(draw() * (1 << 31)) + 1
         self._version = 1
         self._sections = 1
@@ -69,12 +75,12 @@ class Negotiation:
 
     def first_offer(self) -> bytes:
         """G.711, for an INVITE without a description and for one of ours."""
-        return self._say(t38.audio_offer(self._origin(), self._media.local_audio))
+        return self._say(self._audio_offer())
 
     def answer(self, sdp: bytes) -> bytes | None:
         """The answer to an offer of theirs, which holds from now on; None where nothing in it can be used (488)."""
         try:
-            theirs = parse(sdp)
+            theirs = parse(accept(sdp, self._srtp)[0])
         except UnusableSdp:
             return None
         image = t38.image_of(theirs) if self._may_accept else None
@@ -88,7 +94,7 @@ class Negotiation:
         audio = t38.audio_of(theirs)
         if audio is None or not _is_address(audio.host):
             return None
-        answer = t38.audio_answer(theirs, self._origin(), self._media.local_audio)
+        answer = t38.audio_answer(theirs, self._origin(), self._media.local_audio, self._our_key)
         if answer is None:
             return None
         self._sections = len(theirs.media)
@@ -116,7 +122,7 @@ class Negotiation:
         if not self._use(sdp) and offered is not None and b"m=image" in offered:
             # Taken and yet not taken (image with port 0): the session has no media now, so it gets its audio back.
             self._media.t38_refused()
-            self._offered = self._made(t38.audio_offer(self._origin(), self._media.local_audio))
+            self._offered = self._made(self._audio_offer())
             self._propose(self._offered)
 
     def acknowledged(self, sdp: bytes) -> bool:
@@ -140,6 +146,10 @@ class Negotiation:
         self._cancel_retry()
         self._stop_waiting()
 
+    def _audio_offer(self) -> bytes:
+        key = self._our_key if self._secure else ""
+        return t38.audio_offer(self._origin(), self._media.local_audio, key)
+
     def _offer_t38(self) -> None:
         self._retry = None
         if self.over_t38 or self._over:
@@ -153,7 +163,7 @@ class Negotiation:
         if sdp is None:
             return False
         try:
-            theirs: Sdp = parse(sdp)
+            theirs: Sdp = parse(accept(sdp, self._srtp)[0])
         except UnusableSdp:
             return False
         image, audio = t38.image_of(theirs), t38.audio_of(theirs)
@@ -171,7 +181,8 @@ class Negotiation:
 
     def _use_audio(self, remote: RemoteAudio) -> None:
         self.over_t38 = False
-        self._media.use_audio(remote)
+        self._secure = remote.crypto is not None
+        self._media.use_audio(remote, self._our_key)
 
     def _origin(self) -> Origin:
         return Origin(self._host, self._session, self._version)

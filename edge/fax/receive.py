@@ -6,6 +6,8 @@ the leg first. Whatever becomes of the call, the fax ends in its record and its 
 
 from __future__ import annotations
 
+import secrets
+from base64 import b64encode
 from typing import TYPE_CHECKING
 
 from config.model import Carrier, FaxBox
@@ -18,6 +20,8 @@ from edge.observability.logging import get_logger
 from media.fax.engine import FaxError, FaxJob
 from media.fax.events import CngHeard, Finished, PreambleSent
 from media.fax.record import FaxMeta, FaxResult
+from media.relay.port import UnusableSdp
+from media.sdp.srtp import Srtp
 
 if TYPE_CHECKING:
     from edge.fax.desk import FaxDesk
@@ -31,9 +35,10 @@ SETTLED_SECONDS = 10.0
 class Reception:
     """One fax on its way in; `edge.b2bua.runner.AnsweredHere`."""
 
-    def __init__(self, desk: FaxDesk, call: CallRunner, job: FaxJob, carrier: Carrier | None) -> None:
+    def __init__(self, desk: FaxDesk, call: CallRunner, job: FaxJob, carrier: Carrier | None, srtp: Srtp) -> None:
         engine = desk.calls_engine
-        usable = carrier is None or desk.t38_usable(carrier)
+        # T.38 cannot be encrypted.
+        usable = srtp != "required" and (carrier is None or desk.t38_usable(carrier))
         self._desk = desk
         self._call = call
         self._job = job
@@ -48,6 +53,8 @@ class Reception:
             engine.draw,
             may_offer=usable and (carrier is None or carrier.t38 == "offer"),
             may_accept=usable,
+            srtp=srtp,
+            our_key=b64encode(secrets.token_bytes(30)).decode(),
         )
 
     def answer(self) -> Refusal | None:
@@ -127,6 +134,10 @@ async def take(desk: FaxDesk, call: CallRunner, target: Target) -> Refusal | Non
     if box is None:
         return Refusal(Reason.NO_ROUTE, "the fax box is not provisioned any more")
     try:
+        srtp = call.srtp_of_caller()
+    except UnusableSdp as error:
+        return Refusal(Reason(error.reason), error.detail, error.status)
+    try:
         job = await (await desk.fax_engine()).receive(_meta(desk, call, box), box.station_id or call.plan.called)
     except FaxError as error:
         return Refusal(Reason.UNAVAILABLE, str(error))
@@ -136,7 +147,7 @@ async def take(desk: FaxDesk, call: CallRunner, target: Target) -> Refusal | Non
         return None
     source = call.attempt.source
     carrier = engine.snapshot().carriers.get(source.name) if source.kind is SourceKind.CARRIER else None
-    reception = Reception(desk, call, job, carrier)
+    reception = Reception(desk, call, job, carrier, srtp)
     refused = reception.answer()
     if refused is not None:
         desk.discard(job)

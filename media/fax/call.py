@@ -35,6 +35,7 @@ from media.fax.jitter import JitterBuffer, read_rtp
 from media.fax.remote import Remote
 from media.fax.spandsp import FRAME, UP_TO_9600, UP_TO_14400
 from media.fax.spool import Folder, SpoolError
+from media.fax.srtp import Opener, Sealer
 from media.fax.station import Machine, Station
 from media.fax.udptl import Receiver, Sender
 
@@ -134,6 +135,7 @@ class Call:
     def _use_audio(self, command: UseAudio) -> None:
         line = self._audio
         line.remote.expect(command.host, command.port)
+        line.use_keys(command.suite, command.our_key, command.their_key)
         if line.active and line.alaw == command.alaw:
             line.payload_type = command.payload_type
             return
@@ -235,6 +237,9 @@ class _AudioLine:
         self._timestamp = random.randrange(1 << 31)
         self._ssrc = random.randrange(1 << 32).to_bytes(4, "big")
         self._marker = 0x80
+        self._keys = ("", "", "")
+        self._sealer: Sealer | None = None
+        self._opener: Opener | None = None
 
     def begin(self, command: UseAudio) -> None:
         self.active = True
@@ -242,7 +247,16 @@ class _AudioLine:
         self.payload_type = command.payload_type
         self.jitter = JitterBuffer(command.alaw)
 
+    def use_keys(self, suite: str, ours: str, theirs: str) -> None:
+        # The same keys again go on where they are.
+        if (suite, ours, theirs) != self._keys:
+            self._keys = suite, ours, theirs
+            self._sealer = Sealer(suite, ours) if suite else None
+            self._opener = Opener(suite, theirs) if suite else None
+
     def take(self, datagram: bytes, source: tuple[str, int]) -> None:
+        if self._opener is not None:
+            datagram = self._opener.open(datagram) or b""
         packet = read_rtp(datagram)
         if packet is None or packet.payload_type != self.payload_type or not self.remote.accepts(source):
             return
@@ -264,7 +278,8 @@ class _AudioLine:
             + self._ssrc
         )
         self._marker = 0
-        return head + payload
+        packet = head + payload
+        return packet if self._sealer is None else self._sealer.seal(packet)
 
 
 class _T38Line:

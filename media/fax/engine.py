@@ -115,10 +115,13 @@ class FaxJob:
         """Its folder in the spool, locked by us until the fax is in the database."""
         return self._folder
 
-    def use_audio(self, remote: RemoteAudio) -> None:
-        """Go on with G.711; from T.38 T.30 starts anew in the same role, else only the address changes."""
+    def use_audio(self, remote: RemoteAudio, our_key: str = "") -> None:
+        """Go on with G.711; from T.38 T.30 starts anew in the same role, else only the address changes.
+
+        `our_key`: that of our SRTP, where they have one."""
         _literal(remote.host)
-        self._tell(UseAudio(remote.host, remote.port, remote.alaw, remote.payload_type))
+        keys = (remote.crypto.suite, our_key, remote.crypto.key) if remote.crypto is not None else ("", "", "")
+        self._tell(UseAudio(remote.host, remote.port, remote.alaw, remote.payload_type, *keys))
 
     def use_t38(self, remote: RemoteT38) -> None:
         """Go on with T.38 as they described it: T.30 starts anew in the same role, received pages stay."""

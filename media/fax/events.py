@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from media.fax.record import FaxResult, result_from
@@ -57,6 +57,10 @@ class UseAudio:
     port: int
     alaw: bool
     payload_type: int
+    suite: str = ""
+    """Of SRTP, with both keys as in a=crypto; empty: plain RTP."""
+    our_key: str = field(default="", repr=False)
+    their_key: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from media.sdp.lines import Media, Sdp
+from media.sdp.sdes import SUITE, Crypto, crypto_of
 
 FORMAT: Final = "t38"
 _RATE_MANAGEMENT: Final = "transferredTCF"
+_PROFILES: Final = ("RTP/AVP", "RTP/AVPF", "RTP/SAVP", "RTP/SAVPF")
 
 
 class ErrorCorrection(enum.Enum):
@@ -137,12 +139,17 @@ class RemoteAudio:
     port: int
     alaw: bool
     payload_type: int
+    crypto: Crypto | None = None
+    """Their key, where it is SRTP."""
 
 
 def audio_of(sdp: Sdp) -> RemoteAudio | None:
     """Their first audio section with G.711, A-law before mu-law; None where there is none that we can use."""
     for media in sdp.media:
-        if media.kind != "audio" or not media.port or media.proto.upper() not in ("RTP/AVP", "RTP/AVPF"):
+        if media.kind != "audio" or not media.port or media.proto.upper() not in _PROFILES:
+            continue
+        crypto = crypto_of(media) if media.secure else None
+        if media.secure and crypto is None:
             continue
         host = _host(sdp.connection_of(media))
         if not host:
@@ -150,19 +157,23 @@ def audio_of(sdp: Sdp) -> RemoteAudio | None:
         for name, static in (("PCMA", "8"), ("PCMU", "0")):
             number = _payload_type(media, name, static)
             if number is not None:
-                return RemoteAudio(host, media.port, name == "PCMA", number)
+                return RemoteAudio(host, media.port, name == "PCMA", number, crypto)
     return None
 
 
-def audio_offer(origin: Origin, port: int) -> bytes:
-    """G.711 for a fax: both laws, nothing else, no silence suppression."""
-    return _bytes([*origin.head(), *_audio(port, [(8, "PCMA"), (0, "PCMU")])])
+def audio_offer(origin: Origin, port: int, our_key: str = "") -> bytes:
+    """G.711 for a fax: both laws, nothing else, no silence suppression. `our_key`: over SRTP, with this key."""
+    proto = "RTP/SAVP" if our_key else "RTP/AVP"
+    keys = [Crypto(1, SUITE, our_key).line()] if our_key else []
+    return _bytes([*origin.head(), *_audio(port, [(8, "PCMA"), (0, "PCMU")], proto), *keys])
 
 
-def audio_answer(theirs: Sdp, origin: Origin, port: int) -> bytes | None:
-    """The answer that takes their G.711 and refuses all other sections; None where they offer none."""
+def audio_answer(theirs: Sdp, origin: Origin, port: int, our_key: str = "") -> bytes | None:
+    """The answer that takes their G.711 and refuses all other sections; None where they offer none.
+
+    `our_key`: for SRTP, where they offer that."""
     theirs_audio = audio_of(theirs)
-    if theirs_audio is None:
+    if theirs_audio is None or (theirs_audio.crypto is not None and not our_key):
         return None
     lines = origin.head()
     taken = False
@@ -170,6 +181,8 @@ def audio_answer(theirs: Sdp, origin: Origin, port: int) -> bytes | None:
         if not taken and media.kind == "audio" and media.port == theirs_audio.port:
             name = "PCMA" if theirs_audio.alaw else "PCMU"
             lines += _audio(port, [(theirs_audio.payload_type, name)], media.proto)
+            if theirs_audio.crypto is not None:
+                lines.append(replace(theirs_audio.crypto, key=our_key).line())
             taken = True
         else:
             lines.append(f"m={media.kind} 0 {media.proto} {' '.join(media.formats)}")

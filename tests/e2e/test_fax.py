@@ -20,6 +20,7 @@ from peers.fax_machine import FaxCall, Manner, ended
 from peers.fax_world import (
     BOX,
     CALLER,
+    CARELESS_BOX,
     DEAD,
     DIFFICULT,
     EXTENSION,
@@ -203,12 +204,14 @@ def _tried(row: dict[str, object], hangs: bool) -> bool:
 
 
 async def media_must_be_encrypted(far: Far) -> None:
-    """A carrier with `srtp: required`: T.38, which nobody can encrypt, is neither offered nor taken (T1.9)."""
+    """A carrier with `srtp: required`: G.711 alone, encrypted by rtpengine. T.38, which nobody can encrypt, is neither
+    offered nor taken (T1.9), and plain G.711 is refused."""
     call = await far.send(SECRETIVE, Manner(), far.strict)
-    image = await far.send(SECRETIVE, Manner(first="image"), far.strict)
     later = await far.send(SECRETIVE, Manner(own=1.0), far.strict)
-    await ended(image)
-    assert image.status == 488
+    refused = [await far.send(CARELESS_BOX, Manner(first=first), far.careless) for first in ("audio", "image")]
+    for one in refused:
+        await ended(one)
+        assert one.status == 488
     for one in (call, later):
         assert (await ended(one)).code == 0, one.said
         assert one.offers == []

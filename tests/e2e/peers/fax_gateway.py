@@ -9,15 +9,19 @@ from peers.t38_gateway import T38Gateway
 
 
 class GatewayCarrier(FaxCarrier):
-    """See the module. `first="image"` of a manner: the gateway offers T.38 at once; `own`: the gateway does later."""
+    """See the module. `first="image"` of a manner: the gateway offers T.38 at once; `own`: the gateway does later.
 
-    def __init__(self, host: str, port: int, engine: FaxEngine, gateway: T38Gateway) -> None:
+    `profile`: RTP/SAVP where G.711 towards the edge is encrypted."""
+
+    def __init__(self, host: str, port: int, engine: FaxEngine, gateway: T38Gateway, profile: str = "") -> None:
         super().__init__(host, port, engine)
         self.gateway = gateway
+        self.profile = profile
 
     def _first(self, call: FaxCall) -> bytes:
         audio = t38.audio_offer(call.origin, call.job.local_audio)
-        return self.gateway.offer(call.job.id, "far", audio, ["force"] if call.manner.first == "image" else [])
+        how = ["force"] if call.manner.first == "image" else []
+        return self.gateway.offer(call.job.id, "far", audio, how, profile=self.profile)
 
     def _use(self, call: FaxCall, sdp: bytes) -> None:
         super()._use(call, self.gateway.answer(call.job.id, "far", "edge", sdp))
@@ -29,5 +33,8 @@ class GatewayCarrier(FaxCarrier):
         return call.ours
 
     def _image(self, call: FaxCall) -> bytes:
+        if self.profile:
+            # Which will be refused: the gateway need not know.
+            return super()._image(call)
         audio = t38.audio_offer(call.origin, call.job.local_audio)
         return self.gateway.offer(call.job.id, "far", audio, ["force"], "edge")

@@ -32,7 +32,9 @@ SILENT = "127.0.0.44"
 GATE = "127.0.0.45"
 """A carrier whose fax machines know G.711 alone; rtpengine makes T.38 of it."""
 STRICT = "127.0.0.46"
-"""A carrier that wants its media encrypted."""
+"""A carrier that must have its media encrypted."""
+CARELESS = "127.0.0.49"
+"""One that must, and does not encrypt them."""
 WIRE = "127.0.0.48"
 """A carrier that is SIPp."""
 OFFICE = "127.0.0.47"
@@ -42,7 +44,7 @@ BOX, LOCKED, SHY, PBX, DEAD = "+4922838699", "+4922838698", "+4922838697", "+492
 PASSWORD = "Grüße&Küsse"
 FORWARDED = "+4922838694"
 EXTENSION, SECRETIVE = "+4922838693", "+4922838692"
-GATE_BOX, WIRE_BOX = "+4922838691", "+4922838690"
+GATE_BOX, WIRE_BOX, CARELESS_BOX = "+4922838691", "+4922838690", "+4922838685"
 HOUSE, HOUSE_PASSWORD = "K1-house", "Faxgeraet-im-Keller"
 DIFFICULT = {"refused": "+4922838681", "busy": "+4922838682", "gone": "+4922838683", "silent": "+4922838684"}
 """Boxes by how the mail server is to their mails: for good, for now, hangs up after all was said, says nothing."""
@@ -120,6 +122,7 @@ class World:
         self.silent_port = take_port()
         self.gate_port = take_port()
         self.strict_port = take_port()
+        self.careless_port = take_port()
         self.office_port = take_port()
         self.wire_port = take_port()
         self.edge = Edge(
@@ -129,6 +132,7 @@ class World:
                 "smtp_host": "127.0.0.1",
                 "smtp_port": self.smtp_port,
                 "smtp_tls": "none",
+                "srtp_without_tls": True,
                 "fax_sender": "fax@edge.example",
             },
         )
@@ -164,6 +168,7 @@ def document(world: World) -> dict[str, object]:
             carrier("gate", GATE, world.gate_port, "offer"),
             carrier("wire", WIRE, world.wire_port, "offer"),
             carrier("strict", STRICT, world.strict_port, "offer", srtp="required"),
+            carrier("careless", CARELESS, world.careless_port, "offer", srtp="required"),
         ],
         "accounts": [
             {
@@ -199,6 +204,7 @@ def document(world: World) -> dict[str, object]:
             number(EXTENSION, "gate", route={"trunk": "house"}),
             number(SECRETIVE, "strict", route={"fax": "office"}),
             *(number(e164, "pstn", route={"fax": name}) for name, e164 in DIFFICULT.items()),
+            number(CARELESS_BOX, "careless", route={"fax": "office"}),
             number(WIRE_BOX, "wire", route={"fax": "office"}),
             number(GATE_BOX, "gate", route={"fax": "office"}),
             number(PBX, "pstn", route={"trunk": "pbx"}, on_unreachable={"fax": "office"}),
@@ -215,9 +221,10 @@ class Far:
         self.other = FaxCarrier(OTHER, world.other_port, engine)
         self.silent = FaxCarrier(SILENT, world.silent_port, engine)
         self.gate = GatewayCarrier(GATE, world.gate_port, engine, gateway)
-        self.strict = FaxCarrier(STRICT, world.strict_port, engine)
+        self.strict = GatewayCarrier(STRICT, world.strict_port, engine, gateway, "RTP/SAVP")
+        self.careless = FaxCarrier(CARELESS, world.careless_port, engine)
         self.office = FaxCarrier(OFFICE, world.office_port, engine)
-        self.all = (self.carrier, self.other, self.silent, self.gate, self.strict, self.office)
+        self.all = (self.carrier, self.other, self.silent, self.gate, self.strict, self.careless, self.office)
         self.folder = folder
         self.mailbox = mailbox
         self.document = tiff(folder / "document.tif", PICTURES)

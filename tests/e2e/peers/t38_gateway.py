@@ -45,9 +45,14 @@ class T38Gateway:
         self._socket.close()
         self.process.stop()
 
-    def offer(self, call: str, from_tag: str, sdp: bytes, t38: Sequence[str], to_tag: str = "") -> bytes:
-        """What the other side is offered. `t38`: `force` makes T.38 of G.711, `decode` G.711 of T.38."""
+    def offer(
+        self, call: str, from_tag: str, sdp: bytes, t38: Sequence[str], to_tag: str = "", profile: str = ""
+    ) -> bytes:
+        """What the other side is offered. `t38`: `force` makes T.38 of G.711, `decode` G.711 of T.38. `profile`:
+        RTP/SAVP has rtpengine encrypt what goes there."""
         tags = {"from-tag": from_tag, **({"to-tag": to_tag} if to_tag else {})}
+        if profile:
+            tags |= {"transport-protocol": profile, "DTLS": "off"}
         return self._translate("offer", call, sdp, t38, **tags)
 
     def answer(self, call: str, from_tag: str, to_tag: str, sdp: bytes) -> bytes:

@@ -23,7 +23,7 @@ class Media:
     def __init__(self) -> None:
         self.told: list[str] = []
 
-    def use_audio(self, remote: RemoteAudio) -> None:
+    def use_audio(self, remote: RemoteAudio, our_key: str = "") -> None:
         self.told.append(f"audio {remote.port}")
 
     def use_t38(self, remote: RemoteT38) -> None:
