@@ -242,7 +242,7 @@ class Edge:
             learn_address=not any(listener.advertised_host for listener in settings.effective_listeners),
             store=CarrierStatesTable(acquire, settings.edge_name),
             internal_error=self.metrics.internal_error,
-            moved=self.calls.move,
+            moved=lambda name, old, new: self.calls.move("carrier", name, old, new),
         )
         self.registrar.on_move = self.calls.move
         instance = uuid4()

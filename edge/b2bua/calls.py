@@ -70,12 +70,14 @@ class Calls:
             for tag in self._finished.popleft()[1]:
                 self._legs.pop(tag, None)
 
-    def move(self, old: Flow, new: Flow) -> None:
-        """A peer has come back another way (a phone with a new address, a connection that was opened again): what we
-        send in its dialogs goes there. All calls are looked through, which is rare and quick."""
-        for call in self._calls.values():
-            for leg in call.legs.values():
-                if isinstance(leg, Leg) and leg.flow == old:
+    def move(self, kind: str, name: str, old: Flow, new: Flow) -> None:
+        """A seat, trunk or carrier has come back another way (a phone with a new address, a connection that was opened
+        again): what we send in its dialogs goes there. Others may go on over the old flow, as behind one proxy.
+
+        All calls are looked through, which is rare and quick."""
+        for call in list(self._calls.values()):
+            for leg_id, leg in list(call.legs.items()):
+                if isinstance(leg, Leg) and leg.flow == old and call.party(leg_id) == (kind, name):
                     leg.move(new)
 
     def leg(self, request: Request) -> Leg | None:

@@ -32,8 +32,8 @@ class Ways:
     """Numbers from 0 to 1."""
     spawn: Callable[[Coroutine[None, None, None]], None]
     """Runs a task in the background and reports its faults."""
-    moved: Callable[[Flow, Flow], None]
-    """Told of the flow of a registration that was lost, and of the one that took its place."""
+    moved: Callable[[str, Flow, Flow], None]
+    """Told of the carrier, the flow of a registration that was lost, and of the one that took its place."""
     learn_address: bool
     """Contact takes the address that carriers see us at (RFC 3581)."""
 

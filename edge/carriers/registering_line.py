@@ -201,7 +201,7 @@ class RegisteringLine:
             return
         if flow != before[0]:
             if self._last is not None and self._last != flow and self._last.reliable:
-                self._ways.moved(self._last, flow)
+                self._ways.moved(self.carrier.name, self._last, flow)
             self._last = flow
             self.ears.renew()
             self._probe = None

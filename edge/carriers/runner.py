@@ -106,7 +106,7 @@ class Carriers:
         learn_address: bool = True,
         store: CarrierStateStore | None = None,
         internal_error: Callable[[str], None] = lambda where: None,
-        moved: Callable[[Flow, Flow], None] = lambda old, new: None,
+        moved: Callable[[str, Flow, Flow], None] = lambda name, old, new: None,
     ) -> None:
         """`jitter` gives numbers from 0 to 1. `learn_address`: take the address that carriers see us at into Contact,
         to be switched off where the operator named one. `internal_error` counts faults of ours. `moved` is told

@@ -49,8 +49,9 @@ class Registrar:
         self._location = Location()
         self._snapshot = EMPTY
         self._listeners: list[Callable[[Aor], None]] = []
-        self.on_move: Callable[[Flow, Flow], None] = lambda old, new: None
-        """Called where a device that was registered over one flow has registered again over another."""
+        self.on_move: Callable[[str, str, Flow, Flow], None] = lambda kind, name, old, new: None
+        """Called with kind and name of a seat or trunk, one of whose devices was registered over the first flow and
+        has registered again over the second."""
         self._hosts: dict[str, int] = {}
         self.elsewhere: Elsewhere | None = None
         """Adds what other edges know to our own contacts (`edge.registrar.neighbours`)."""
@@ -102,7 +103,9 @@ class Registrar:
             for new in (*result.added, *result.refreshed):
                 for old in before:
                     if old.source != new.source and old.registered_by(new):
-                        self.on_move(old.source, new.source)
+                        self.on_move(
+                            aor.kind, who.name if isinstance(who, Trunk) else who.username, old.source, new.source
+                        )
         return self._accept(request, result, now), bool(result.added or result.removed)
 
     def _accept(self, request: Request, result: Accepted, now: float) -> Response:

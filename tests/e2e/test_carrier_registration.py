@@ -74,7 +74,13 @@ async def our_side(*carriers: Carrier, tls: ssl.SSLContext | None = None) -> Asy
     dns = CaresDns()
     moves: list[tuple[Flow, Flow]] = []
     running = Carriers(
-        driver, exchange, Resolver(dns, clock), clock, ids, lambda: 0.5, moved=lambda old, new: moves.append((old, new))
+        driver,
+        exchange,
+        Resolver(dns, clock),
+        clock,
+        ids,
+        lambda: 0.5,
+        moved=lambda name, old, new: moves.append((old, new)),
     )
     await driver.start()
     try:

@@ -250,4 +250,4 @@ def test_bad_line(town: Town) -> None:
     )  # fmt: skip
     home.wait()
     carrier.wait()
-    assert town.nat.line() - before > 5, "the line was not bad"
+    assert town.nat.line() > before, "the line was not bad"

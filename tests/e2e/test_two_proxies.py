@@ -102,6 +102,7 @@ class Pair:
         phone.wait_incoming(after=mark)
         phone.answer()
         phone.wait_established(after=mark)
+        caller.wait_for(status=200)
         phone.hangup()
         caller.wait()
         for each, count in before.items():

@@ -151,3 +151,30 @@ async def test_call_is_gone_when_it_ends(monkeypatch: pytest.MonkeyPatch, hangs_
 
 
 def _nobody(leg: str, event: object) -> None: ...
+
+
+def test_only_who_moved_is_followed() -> None:
+    """Two seats behind one proxy share a flow; what is sent to the one that registers another way goes there, what is
+    sent to the other does not."""
+    port, calls, elsewhere = FakePort(), Calls(), FLOW._replace(connection=7)
+    heard: list[str] = []
+    legs = {
+        leg_id: UasLeg(
+            leg_id,
+            port,
+            FLOW,
+            lambda leg, event: heard.append(leg),
+            TimerConfig(),
+            request(INVITE.format(extra="Supported: x"), SDP_A),
+            TransactionId(1),
+        )
+        for leg_id in ("a", "b1")
+    }
+    parties = {"a": ("seat", "alice"), "b1": ("seat", "bob")}
+    calls.add(cast(CallRunner, SimpleNamespace(id="call1", legs=legs, party=parties.__getitem__)))
+    calls.move("seat", "bob", FLOW, elsewhere)
+    assert (legs["a"].flow, legs["b1"].flow) == (FLOW, elsewhere)
+    assert heard == ["b1"], "who keeps the leg is told"
+    calls.move("trunk", "alice", FLOW, elsewhere)
+    calls.move("seat", "alice", elsewhere, FLOW)
+    assert (legs["a"].flow, legs["b1"].flow) == (FLOW, elsewhere)

@@ -196,7 +196,7 @@ def test_a_device_that_comes_back_another_way_is_told() -> None:
     """Calls follow it: by its contact, its instance, or its Call-ID with another address; others are others."""
     office = Office()
     moves: list[tuple[Flow, Flow]] = []
-    office.registrar.on_move = lambda old, new: moves.append((old, new))
+    office.registrar.on_move = lambda kind, name, old, new: moves.append((old, new))
     ways = [Flow("udp", UDP.local, Address(f"198.51.100.{n}", 5060)) for n in range(5)]
     office.send(SEAT, "<sip:201@192.168.1.5>", flow=ways[0])
     office.send(SEAT, "<sip:201@192.168.1.5>", flow=ways[1])
