@@ -18,8 +18,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from peers.certificates import Certificate
 from peers.edge import COMMAND
 from peers.fixtures import Peers, artifacts
+from peers.phone import Account
 from peers.process import PeerProcess, poll
 from peers.sipp import Sipp
 from peers.switchboard import Switchboard
@@ -136,7 +138,10 @@ def standing(request: pytest.FixtureRequest) -> Iterator[Site]:
 
 @pytest.fixture
 def site(standing: Site, folder: Path) -> Iterator[Site]:
-    standing.peers = Peers(folder, None)  # type: ignore[arg-type]
+    shown, key = standing.folder / "border.pem", standing.folder / "border.key"
+    certificate = Certificate(shown, key, authority=shown)
+    certificate.chain_and_key.write_bytes(key.read_bytes() + shown.read_bytes())
+    standing.peers = Peers(folder, certificate)
     yield standing
     standing.peers.stop()
 
@@ -186,6 +191,16 @@ def test_phones_call_each_other_and_the_carrier(site: Site) -> None:
     site.switchboard.target = (CARRIER, carrier.port)
     site.peers.sipp("uac_phone", remote=BORDER, called=SOMEBODY, challenge=401, **calls).wait()
     carrier.wait()
+
+
+def test_a_phone_over_tls_registers_and_is_called(site: Site) -> None:
+    """TLS ends at the border: its Path says how the phone is reached, whichever edge calls it."""
+    phone = site.peers.phone("baresip", Account("bobby", password("bobby"), "10.98.0.10:5061", "tls"), address=BOBBY_AT)
+    phone.wait_registered()
+    calling = site.carrier_calls(BOBBY, talk_ms=500)
+    phone.wait_incoming()
+    phone.answer()
+    calling.wait()
 
 
 def test_a_killed_edge_costs_calls_in_set_up_only(site: Site) -> None:
