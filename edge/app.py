@@ -411,7 +411,7 @@ class Edge:
         words, and then changes nothing."""
         self.tls.reload()
         self.driver.tls_client = self.tls.client
-        expires = self.tls.expires()
+        expires = self.tls.expires
         log.info("tls.reloaded", expires=expires.isoformat() if expires is not None else None)
 
     # -- what a reload changes (edge/reload.py) ----------------------------------------------------------------------

@@ -253,6 +253,7 @@ class Views:
             relay_sessions=edge.relay.sessions,
             relay_instances=edge.relay.instances,
             database_up=edge.store.connected,
+            certificate_expires=edge.tls.expires.timestamp() if edge.tls.expires is not None else None,
             snapshot_version=edge.snapshot().version,
             spool_records=edge.writer.waiting,
             trace_bytes=edge.tap.bytes_kept,

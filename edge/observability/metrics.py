@@ -54,6 +54,8 @@ class Live:
     relay_instances: Mapping[str, bool] = field(default_factory=dict)
     """By relay process: does it answer?"""
     database_up: bool = False
+    certificate_expires: float | None = None
+    """When our certificate for TLS runs out, in Unix time; None without one."""
     snapshot_version: int = 0
     snapshot_age: float = 0.0
     """Seconds since the provisioning was last confirmed to be current."""
@@ -321,6 +323,12 @@ class _LiveCollector(Collector):
             ("clock_steps", "Steps of the wall clock", live.clock_steps),
         ):
             yield CounterMetricFamily(f"sip_edge_{name}", text, value=float(count))
+        expires = GaugeMetricFamily(
+            "sip_edge_tls_certificate_expires_timestamp_seconds", "When our TLS certificate runs out"
+        )
+        if live.certificate_expires is not None:
+            expires.add_metric([], live.certificate_expires)
+        yield expires
         for name, text, value in (
             ("relay_up", "1 if the media relay answers", live.relay_up),
             ("relay_sessions", "Media relay sessions that hold ports", live.relay_sessions),

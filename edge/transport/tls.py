@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Literal
+
+from cryptography.x509 import load_pem_x509_certificates
 
 ClientCertificates = Literal["none", "optional", "required"]
 """What a listener wants of peers: no certificate; to see one if they have it; one, or no connection."""
@@ -47,6 +49,8 @@ class Tls:
         self.files = files
         self._doors: dict[ClientCertificates, _Door] = {}
         self._client = _client(files)
+        self.expires: datetime | None = _expires(files)
+        """When the first certificate of the chain that our listeners show runs out; None without one."""
         if files.certificate is not None:
             self.server("none")
 
@@ -67,14 +71,9 @@ class Tls:
         client = _client(self.files)
         doors = {clients: _server(self.files, clients) for clients in self._doors}
         self._client = client
+        self.expires = _expires(self.files)
         for clients, context in doors.items():
             self._doors[clients].current = context
-
-    def expires(self) -> datetime | None:
-        """When the certificate of our listeners runs out, as its file says; None without one."""
-        if self.files.certificate is None:
-            return None
-        return certificate_expires(self.files.certificate)
 
 
 class _Door:
@@ -143,14 +142,11 @@ def load_certificate(context: ssl.SSLContext, certificate: Path, key: Path) -> N
         ) from error
 
 
-def certificate_expires(path: Path) -> datetime | None:
-    """When the first certificate of a PEM file runs out; None where that cannot be read."""
-    try:
-        # the only decoder of certificates that the standard library has
-        decoded = ssl._ssl._test_decode_cert(str(path))  # type: ignore[attr-defined]
-        return datetime.fromtimestamp(ssl.cert_time_to_seconds(decoded["notAfter"]), UTC)
-    except (OSError, ValueError, KeyError):
+def _expires(files: TlsFiles) -> datetime | None:
+    if files.certificate is None:
         return None
+    chain = load_pem_x509_certificates(files.certificate.read_bytes())
+    return min(certificate.not_valid_after_utc for certificate in chain)
 
 
 def _server(files: TlsFiles, clients: ClientCertificates) -> ssl.SSLContext:

@@ -12,7 +12,7 @@ DOCUMENT = Path(__file__).parents[3] / "docs" / "metrics.md"
 LIVE = Live(
     calls={"inbound": 2}, registrations={"seat": 3}, carriers={"telekom": True, "other": False},
     channels={"number": 4}, transactions={"server-invite": 5}, relay_up=True, relay_sessions=2, database_up=True,
-    snapshot_version=7, snapshot_age=1.5, spool_records=6, trace_bytes=100, draining=False,
+    carrier_states={("telekom", "sip:p.example"): "fault"}, certificate_expires=1.8e9, snapshot_version=7, snapshot_age=1.5, spool_records=6, trace_bytes=100, draining=False,
 )  # fmt: skip
 
 
@@ -93,6 +93,8 @@ def test_the_state_is_asked_for_at_each_scrape() -> None:
     first = m.exposition().decode()
     assert 'sip_edge_carrier_up{carrier="telekom"} 1.0' in first
     assert 'sip_edge_carrier_up{carrier="other"} 0.0' in first
+    assert 'sip_edge_carrier_state{carrier="telekom",proxy="sip:p.example",state="fault"} 1.0' in first
+    assert "sip_edge_tls_certificate_expires_timestamp_seconds 1.8e+09" in first
     assert "sip_edge_database_up 1.0" in first
     assert "sip_edge_log_lines_dropped 9.0" in first
     assert "sip_edge_database_up 0.0" in m.exposition().decode()

@@ -108,6 +108,7 @@ def test_certificates_are_replaced_while_running(tmp_path: Path) -> None:
     with pytest.raises(ssl.SSLError, match=r"(?i)verify failed|unknown ca"):
         handshake(listening, client_context(authorities(tmp_path), *issue(tmp_path, "pbx3.example")), "x")
 
+    assert tls.expires is not None and tls.expires.year == 3000
     before = tls.client
     chain.write_text("no certificate")
     with pytest.raises(TlsFileError, match=r"old\.example\.pem"):
