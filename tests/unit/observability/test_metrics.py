@@ -12,7 +12,8 @@ DOCUMENT = Path(__file__).parents[3] / "docs" / "metrics.md"
 LIVE = Live(
     calls={"inbound": 2}, registrations={"seat": 3}, carriers={"telekom": True, "other": False},
     channels={"number": 4}, transactions={"server-invite": 5}, relay_up=True, relay_sessions=2, database_up=True,
-    carrier_states={("telekom", "sip:p.example"): "fault"}, certificate_expires=1.8e9, snapshot_version=7, snapshot_age=1.5, spool_records=6, trace_bytes=100, draining=False,
+    carrier_states={("telekom", "sip:p.example"): "fault"}, certificate_expires=1.8e9,
+    snapshot_version=7, snapshot_age=1.5, spool_records=6, trace_bytes=100, draining=False,
 )  # fmt: skip
 
 
