@@ -247,10 +247,10 @@ class Edge:
         self.registrar.on_move = self.calls.move
         instance = uuid4()
         self.channels = SharedChannels(PostgresCounts(url, settings.edge_name, instance), clock.now)
-        for call_id, (_, saved) in found.calls.items():
-            self.channels.restore(call_id, saved.held)
-            if saved.target_claim is not None:
-                self.channels.restore(saved.target_claim, saved.target_held)
+        for call_id, written in found.calls.items():
+            self.channels.restore(call_id, written.head.held)
+            if written.head.target_claim is not None:
+                self.channels.restore(written.head.target_claim, written.head.target_held)
         await self.channels.start()
         stack.push_async_callback(self.channels.stop)
 
@@ -310,8 +310,8 @@ class Edge:
         stack.push_async_callback(self.driver.stop)
         # nothing was read yet: the first message finds the calls of an earlier process in their places
         wires = LiveWires(self.driver, exchange)
-        reload = Reload(found, self.engine, wires)
-        reload.restore(self.admission.rings)
+        reload = Reload(found, self.engine, wires, self.admission.rings)
+        reload.restore()
         file = JournalFile(settings.data_dir / "journal")
         self._journal = Journal(file, self.calls, wires, self.channels.held, clock, boot)
         self._journal.unsynced = lambda: self.writer.unsynced

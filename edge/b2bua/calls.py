@@ -39,6 +39,11 @@ class Calls:
         self.on_change: Callable[[CallRunner], None] = _nobody
         """Called whenever something has happened to a call."""
 
+        self.waiting: dict[str, None] = {}
+        """Ids of calls of an earlier process that are up and not put back yet (`edge.b2bua.reload`)."""
+        self.on_missing: Callable[[str], None] = lambda tag: None
+        """Called for the local tag of a dialog that is not there: it may be of a call that waits."""
+
     def add(self, runner: CallRunner) -> None:
         """A call begins."""
         self._calls[runner.id] = runner
@@ -57,7 +62,7 @@ class Calls:
         self._calls.pop(runner.id, None)
         self.books.over(runner.id, now)
         self._linger(now, tuple(leg.local_tag for leg in runner.legs.values()))
-        if not self._calls:
+        if not len(self):
             self.on_empty()
 
     def retire(self, leg: Leg, now: float) -> None:
@@ -80,15 +85,26 @@ class Calls:
                 if isinstance(leg, Leg) and leg.flow == old and call.party(leg_id) == (kind, name):
                     leg.move(new)
 
+    def _find(self, tag: str) -> Leg | None:
+        leg = self._legs.get(tag)
+        if leg is None and self.waiting:
+            self.on_missing(tag)
+            leg = self._legs.get(tag)
+        return leg
+
+    def waits(self, call_id: str) -> bool:
+        """Whether a call is among `waiting`."""
+        return call_id in self.waiting
+
     def leg(self, request: Request) -> Leg | None:
         """The leg of an in-dialog request: by our tag, and the Call-ID must fit."""
         tag = request.to.tag
-        leg = self._legs.get(tag) if tag is not None else None
+        leg = self._find(tag) if tag is not None else None
         return leg if leg is not None and leg.call_id == request.call_id else None
 
     def find(self, replaces: Replaces) -> tuple[CallRunner, Leg] | None:
         """The leg of a live call whose dialog is meant (RFC 3891 section 3), with its call."""
-        leg = self._legs.get(replaces.to_tag)
+        leg = self._find(replaces.to_tag)
         if leg is None or leg.call_id != replaces.call_id or leg.remote_tag != replaces.from_tag:
             return None
         for runner in self._calls.values():
@@ -105,7 +121,7 @@ class Calls:
         return list(self._calls.values())
 
     def __len__(self) -> int:
-        return len(self._calls)
+        return len(self._calls) + len(self.waiting)
 
 
 def _refuse(call: CallRunner, leg_id: LegId, to: ReferTo) -> None:

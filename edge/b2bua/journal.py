@@ -71,8 +71,8 @@ class Journal:
     def attach(self) -> None:
         """Begin: calls that are up are written anew, a few at a time, and then what earlier processes wrote goes."""
         self._calls.on_change = self.mark
-        for call in self._calls.live():
-            self._written[call.id] = _Written()
+        for call_id in (*(call.id for call in self._calls.live()), *self._calls.waiting):
+            self._written[call_id] = _Written()
         self._begin_segment()
         self.flush()
         self._beat()
@@ -101,9 +101,11 @@ class Journal:
         self._note(marked.values())
         for _ in range(min(_AT_ONCE, len(self._old))):
             call_id = self._old.popleft()
+            if self._calls.waits(call_id):
+                self._old.append(call_id)  # an earlier process wrote it, and nobody has read it yet
+                continue
             call, written = self._calls.get(call_id), self._written.get(call_id)
             if call is not None and written is not None and written.segment < self._file.segment:
-                written.plan = None
                 self._note((call,))
         frames, self._frames = self._frames, []
         try:
@@ -132,6 +134,7 @@ class Journal:
     def _note(self, calls: Iterable[CallRunner]) -> None:
         now = self._clock.now()
         closing = self._calls.books.closing
+        segment = self._file.segment
         for call in calls:
             call_id = call.id
             if call_id not in closing and self._calls.get(call_id) is not call:
@@ -141,12 +144,13 @@ class Journal:
                 written = self._written[call_id] = _Written()
             key = call_id.encode()
             plan = call.plan
-            if written.plan is not plan or written.steps != len(plan.trace.steps):
+            steps = len(plan.trace.steps)
+            if written.plan is not plan or written.steps != steps or written.segment != segment:
                 self._frames.append(Frame(ROUTE, key, encode(saved_runner.route(call))))
-                written.plan, written.steps = plan, len(plan.trace.steps)
+                written.plan, written.steps = plan, steps
             saved = saved_runner.save(call, self._wires, self._held, now)
-            self._frames.append(Frame(STATE, key, encode(saved)))
-            written.segment = self._file.segment
+            self._frames.append(Frame(STATE, key, encode(saved_runner.head(saved)) + b"\n" + encode(saved)))
+            written.segment = segment
 
     def _begin_segment(self) -> None:
         """Calls are written anew a few at a time; the segments before are needed until all are."""

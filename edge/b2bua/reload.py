@@ -1,13 +1,13 @@
 """The calls of an earlier process, from its journal: read, put back into their rooms, and let go on.
 
-In three steps, since rooms start at different times: `read_journal` before anything listens, `restore` once sockets are
-there but before the first message is read, `resume` when messages may leave.
+In steps, since rooms start at different times: `read_journal` before anything listens; `restore`, once sockets are
+there but before the first message is read, of those calls in which something is under way; `resume` when messages may
+leave. Calls that are merely up follow a few at a time, and at once when a message of theirs comes.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,10 +18,10 @@ from edge.b2bua.engine import Engine
 from edge.b2bua.journal import ALIVE, RECORD, ROUTE, STATE
 from edge.b2bua.port import ClientHandler
 from edge.b2bua.runner import CallRunner
-from edge.b2bua.saved_runner import SavedRoute, SavedRunner
+from edge.b2bua.saved_runner import Head, SavedRoute, SavedRunner
 from edge.b2bua.uas_leg import UasLeg
 from edge.journal.file import read
-from edge.journal.values import decode
+from edge.journal.values import decode, parse
 from edge.observability.logging import get_logger
 from edge.sip.message import Request
 from edge.sip.transaction.key import TransactionId
@@ -34,6 +34,19 @@ from media.relay.port import RelayError
 log = get_logger("journal")
 
 _CHECKED_AT_ONCE = 100
+_AT_ONCE = 20
+"""Calls that are put back in one go, some 5 ms of work, with a pause for messages in between."""
+_PAUSE = 0.002
+_NO_VALUE = (ValueError, TypeError, KeyError, AttributeError)
+
+
+@dataclass(slots=True)
+class Written:
+    """One call as the journal has it."""
+
+    head: Head
+    state: bytes
+    route: bytes
 
 
 @dataclass(slots=True)
@@ -41,9 +54,29 @@ class Found:
     """What the journal says. `last` is when the earlier process was last seen alive."""
 
     last: datetime
-    calls: dict[str, tuple[SavedRoute, SavedRunner]] = field(default_factory=dict)
+    shift: float = 0.0
+    """Seconds from its clock to ours."""
+    calls: dict[str, Written] = field(default_factory=dict)
     records: dict[str, bytes] = field(default_factory=dict)
     unreadable: int = 0
+
+    def read(self, call_id: str) -> tuple[SavedRoute, SavedRunner] | None:
+        """A call, its times on the clock of this process; None where it cannot be read."""
+        written = self.calls[call_id]
+        try:
+            saved = decode(SavedRunner, parse(written.state))
+            decided = decode(SavedRoute, parse(written.route))
+        except _NO_VALUE as error:
+            self.lost(call_id, error)
+            return None
+        if self.shift:
+            _shift(saved, self.shift)
+        return decided, saved
+
+    def lost(self, call_id: str, error: Exception) -> None:
+        """A call cannot be read."""
+        self.unreadable += 1
+        log.error("journal.unreadable", call=call_id, error=f"{type(error).__name__}: {error}")
 
 
 def boot_id() -> str:
@@ -70,27 +103,21 @@ def read_journal(folder: Path, clock: Clock, boot: str) -> Found:
         elif kind == ALIVE:
             alive = content
     found = Found(last=clock.utcnow())
-    shift = 0.0
     if alive:
-        then, wall, of = json.loads(alive)
+        then, wall, of = parse(alive)
         found.last = datetime.fromtimestamp(wall, UTC)
         if of != boot:
             # the machine was started anew: only the wall clock knows how long that took
             gone = max(0.0, (clock.utcnow() - found.last).total_seconds())
-            shift = clock.now() - gone - then
+            found.shift = clock.now() - gone - then
     for key, content in states.items():
         if key in records:
             continue
-        call_id = key.decode()
+        text, _, state = content.partition(b"\n")
         try:
-            saved = decode(SavedRunner, json.loads(content))
-            found.calls[call_id] = decode(SavedRoute, json.loads(routes[key])), saved
-        except (ValueError, TypeError, KeyError) as error:
-            found.unreadable += 1
-            log.error("journal.unreadable", call=call_id, error=f"{type(error).__name__}: {error}")
-            continue
-        if shift:
-            _shift(saved, shift)
+            found.calls[key.decode()] = Written(decode(Head, parse(text)), state, routes[key])
+        except _NO_VALUE as error:
+            found.lost(key.decode(), error)
     found.records = {key.decode(): line for key, line in records.items()}
     return found
 
@@ -135,50 +162,107 @@ class LiveWires:
 class Reload:
     """Puts the calls of `found` back."""
 
-    def __init__(self, found: Found, engine: Engine, wires: LiveWires) -> None:
+    def __init__(
+        self, found: Found, engine: Engine, wires: LiveWires, ringing: Callable[[TransactionId, UasLeg], None]
+    ) -> None:
+        """`ringing` hears which INVITE can still be cancelled."""
         self._found = found
         self._engine = engine
         self._wires = wires
-        self._calls: list[tuple[CallRunner, SavedRunner]] = []
+        self._ringing = ringing
+        self._fresh: list[tuple[CallRunner, SavedRunner]] = []
+        self._by_tag: dict[str, str] = {}
+        self._with_media: list[CallRunner] = []
+        self._restored = 0
+        self.done = asyncio.Event()
+        """All calls are there."""
 
-    def restore(self, ringing: Callable[[TransactionId, UasLeg], None]) -> None:
-        """Make the calls; `ringing` hears which INVITE can still be cancelled."""
-        engine, now = self._engine, self._engine.driver.now()
-        for call_id, (decided, saved) in self._found.calls.items():
-            try:
-                call = saved_runner.restore(call_id, saved, decided, engine, self._wires, max(0.0, now - saved.at))
-            except Exception as error:
-                # one call that cannot be put back must not keep the others, nor the edge, from going on
-                engine.internal_error("journal.restore", error, call=call_id)
-                continue
-            engine.calls.books.begin("restart")
-            engine.calls.add(call)
-            self._calls.append((call, saved))
-            if isinstance(call.a, UasLeg) and call.a.waits_on is not None:
-                ringing(call.a.waits_on, call.a)
-        for call, saved in self._calls:
-            saved_runner.join(engine.calls.get, call, saved)
+    def restore(self) -> None:
+        """Make the calls in which something is under way, and note the others."""
+        calls = self._engine.calls
+        for call_id, written in self._found.calls.items():
+            calls.books.begin("restart")
+            if written.head.calm:
+                calls.waiting[call_id] = None
+                for tag in written.head.tags:
+                    self._by_tag[tag] = call_id
+            else:
+                self._make(call_id)
+        calls.on_missing = self._missing
+
+    def _make(self, call_id: str) -> None:
+        engine = self._engine
+        engine.calls.waiting.pop(call_id, None)
+        read = self._found.read(call_id)
+        if read is None:
+            engine.channels.release(call_id)
+            engine.calls.books.end("failed")
+            return
+        decided, saved = read
+        away = max(0.0, engine.driver.now() - saved.at)
+        try:
+            call = saved_runner.restore(call_id, saved, decided, engine, self._wires, away)
+        except Exception as error:
+            # one call that cannot be put back must not keep the others, nor the edge, from going on
+            engine.channels.release(call_id)
+            engine.calls.books.end("failed")
+            engine.internal_error("journal.restore", error, call=call_id)
+            return
+        engine.calls.add(call)
+        self._restored += 1
+        self._fresh.append((call, saved))
+        if isinstance(call.a, UasLeg) and call.a.waits_on is not None:
+            self._ringing(call.a.waits_on, call.a)
+
+    def _missing(self, tag: str) -> None:
+        call_id = self._by_tag.get(tag)
+        if call_id is not None and self._engine.calls.waits(call_id):
+            self._make(call_id)
+            self._resume()
 
     def resume(self) -> None:
-        """Let them go on."""
-        for call, saved in self._calls:
+        """Let them go on, and the others follow."""
+        if self._found.calls or self._found.unreadable:
+            log.info(
+                "calls.restored",
+                calls=len(self._found.calls),
+                at_once=self._restored,
+                unreadable=self._found.unreadable,
+                records=len(self._found.records),
+                last_alive=self._found.last.isoformat(),
+            )
+        self._resume()
+        self._follow()
+
+    def _resume(self) -> None:
+        fresh, self._fresh = self._fresh, []
+        for call, saved in fresh:
+            saved_runner.join(self._engine.calls.get, call, saved)
+        for call, saved in fresh:
+            if saved.media.get("holds") and saved.finish is None:
+                self._with_media.append(call)
             try:
                 saved_runner.resume(call, saved, self._found.last)
             except Exception as error:
                 self._engine.internal_error("journal.resume", error, call=call.id)
                 call.end(41, "internal error")
-        if self._calls or self._found.unreadable:
-            log.info(
-                "calls.restored",
-                calls=len(self._calls),
-                unreadable=self._found.unreadable,
-                records=len(self._found.records),
-                last_alive=self._found.last.isoformat(),
-            )
+
+    def _follow(self) -> None:
+        waiting = self._engine.calls.waiting
+        for _ in range(min(_AT_ONCE, len(waiting))):
+            self._make(next(reversed(waiting)))  # the youngest first: they may still repeat their 2xx
+        self._resume()
+        if waiting:
+            asyncio.get_running_loop().call_later(_PAUSE, self._follow)
+        else:
+            self._found.calls.clear()
+            self._by_tag.clear()
+            self.done.set()
 
     async def check_media(self) -> None:
         """End the calls whose media the relay does not have any more. Beside everything else: it takes its time."""
-        calls = [call for call, saved in self._calls if saved.finish is None and saved.media.get("holds")]
+        await self.done.wait()
+        calls, self._with_media = self._with_media, []
         for start in range(0, len(calls), _CHECKED_AT_ONCE):
             some = [call for call in calls[start : start + _CHECKED_AT_ONCE] if not call.over]
             checked = await asyncio.gather(*(call.media.check() for call in some), return_exceptions=True)

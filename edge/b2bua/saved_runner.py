@@ -6,11 +6,13 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 
 from dialplan.model import CallAttempt, Reason, Refusal, RoutePlan, Source, SourceKind, Target, TargetKind
 from edge.b2bua import actions as do
 from edge.b2bua import saved_call, saved_leg
 from edge.b2bua.bridge import BridgeLeg
+from edge.b2bua.call import Phase
 from edge.b2bua.engine import Engine
 from edge.b2bua.events import CallEvent, LegId
 from edge.b2bua.leg import Leg
@@ -75,8 +77,31 @@ class SavedRunner:
     """A fax: its machine is gone with the process."""
 
 
+class Head(NamedTuple):
+    """What is asked of a call before it is read."""
+
+    calm: bool
+    """It is up and nothing is under way in it: it can wait a moment after a restart."""
+    tags: list[str]
+    """Our tags of its dialogs."""
+    held: list[tuple[str, str, str, int]]
+    target_claim: str | None
+    target_held: list[tuple[str, str, str, int]]
+
+
 Held = Callable[[str], list[tuple[str, str, str, int]]]
 """Channels that a holder holds."""
+
+
+def head(saved: SavedRunner) -> Head:
+    """The head of a saved call."""
+    call = saved.call
+    calm = call.phase is Phase.UP and call.change is None and saved.finish is None and not saved.answered_here
+    if calm and not saved.bridges:
+        for leg in saved.legs:
+            calm = calm and leg.answer is None and leg.incoming is None and leg.outgoing is None and not leg.gone
+    tags = [leg.local_tag for leg in saved.legs]
+    return Head(calm and not saved.bridges, tags, saved.held, saved.target_claim, saved.target_held)
 
 
 def route(call: CallRunner) -> SavedRoute:

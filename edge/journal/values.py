@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from datetime import datetime
 from enum import Enum
 from functools import lru_cache
@@ -25,42 +25,40 @@ def _default(value: object) -> object:
     if isinstance(value, bytes):
         return value.decode("latin-1")
     if isinstance(value, tuple):
-        return tuple(value)
-    if is_dataclass(value) and not isinstance(value, type):
-        out: dict[str, object] = {}
-        for name, default in _fields(type(value)):
-            content = getattr(value, name)
-            if content is not default and content != default:
-                out[name] = content
-        return out
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, datetime):
-        return value.isoformat()
+        return list(value)
     if isinstance(value, frozenset | set):
         return sorted(value)
     raise TypeError(f"{type(value).__name__} cannot be written")
 
 
-@lru_cache(maxsize=256)
-def _fields(kind: type) -> tuple[tuple[str, object], ...]:
-    """The fields of a dataclass with what they are where nothing is written (MISSING: always written)."""
-    found: list[tuple[str, object]] = []
-    for field in fields(kind):
-        made = field.default_factory
-        found.append((field.name, field.default if made is MISSING else made()))
-    return tuple(found)
+def _slow_default(value: object) -> object:
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in fields(value)}
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return _default(value)
+
+
+_slowly = json.JSONEncoder(separators=(",", ":"), check_circular=False, default=_slow_default).encode
 
 
 def encode(value: object) -> bytes:
-    """JSON text of a value; texts with surrogates stay what they are."""
+    """JSON of a value, in one line."""
     try:
         return orjson.dumps(value, _default, orjson.OPT_NON_STR_KEYS)
-    except orjson.JSONEncodeError:
-        return _any_text(value).encode("ascii")  # a text with surrogates, an integer of more than 64 bits
+    except TypeError:
+        # texts of peers with bytes that are no UTF-8 are not for orjson
+        return _slowly(value).encode("ascii")
 
 
-_any_text = json.JSONEncoder(separators=(",", ":"), check_circular=False, default=_default).encode
+def parse(text: bytes) -> Any:
+    """What `encode` wrote, as plain values for `decode`. Raises ValueError."""
+    try:
+        return orjson.loads(text)
+    except ValueError:
+        return json.loads(text)
 
 
 def decode(kind: type[T], value: object) -> T:

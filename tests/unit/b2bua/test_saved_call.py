@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 
 from hypothesis import given, settings
@@ -12,7 +11,7 @@ from edge.b2bua import events as ev
 from edge.b2bua import saved_call
 from edge.b2bua.call import Call, CallTimers, Phase
 from edge.b2bua.saved_call import SavedCall
-from edge.journal.values import decode, encode
+from edge.journal.values import decode, encode, parse
 from tests.unit.b2bua.test_call_races import World, up
 
 INSIDE = (ev.Relayed, ev.RelayFailed, ev.TargetStarted, ev.TargetUnreachable, ev.Rerouted)
@@ -21,7 +20,7 @@ INSIDE = (ev.Relayed, ev.RelayFailed, ev.TargetStarted, ev.TargetUnreachable, ev
 
 def again(call: Call) -> Call:
     """The call as another process reads it."""
-    return saved_call.restore(decode(SavedCall, json.loads(encode(saved_call.save(call)))), CallTimers())
+    return saved_call.restore(decode(SavedCall, parse(encode(saved_call.save(call)))), CallTimers())
 
 
 class CrashingWorld(World):
