@@ -33,6 +33,7 @@ from edge import audit
 from edge.admin.http import AdminHttp, AdminPortTaken
 from edge.b2bua.call import CallTimers
 from edge.b2bua.calls import Calls
+from edge.b2bua.elsewhere import Elsewhere
 from edge.b2bua.engine import Engine
 from edge.b2bua.journal import Journal
 from edge.b2bua.reload import LiveWires, Reload, boot_id, read_journal
@@ -286,6 +287,7 @@ class Edge:
             budgets, self.calls, self.alarms, acquire, settings.edge_name, clock.now, clock.utcnow
         )
         suspension = Suspension(self.calls)
+        self.driver.elsewhere = Elsewhere(self.engine, self.driver.send, self.driver.is_open)
         self.faxes = self._faxes(acquire, box)
         self.faxes.start()
         stack.push_async_callback(self.faxes.stop)

@@ -39,6 +39,8 @@ class Calls:
         self.on_change: Callable[[CallRunner], None] = _nobody
         """Called whenever something has happened to a call."""
 
+        self.on_over: Callable[[CallRunner], None] = _nobody
+        """Called for each call that has its outcome, with its legs as they are."""
         self.waiting: dict[str, None] = {}
         """Ids of calls of an earlier process that are up and not put back yet (`edge.b2bua.reload`)."""
         self.on_missing: Callable[[str], None] = lambda tag: None
@@ -60,6 +62,7 @@ class Calls:
     def finished(self, runner: CallRunner, now: float) -> None:
         """A call is over."""
         self._calls.pop(runner.id, None)
+        self.on_over(runner)
         self.books.over(runner.id, now)
         self._linger(now, tuple(leg.local_tag for leg in runner.legs.values()))
         if not len(self):
@@ -110,6 +113,14 @@ class Calls:
         for runner in self._calls.values():
             if runner.legs.get(leg.id) is leg:
                 return runner, leg
+        return None
+
+    def over_flow(self, flow: Flow) -> tuple[CallRunner, Leg] | None:
+        """A leg whose peer was last heard over this connection; looks through all calls."""
+        for runner in self._calls.values():
+            for leg in runner.legs.values():
+                if isinstance(leg, Leg) and leg.flow == flow:
+                    return runner, leg
         return None
 
     def get(self, call_id: str) -> CallRunner | None:

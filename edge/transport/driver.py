@@ -87,6 +87,8 @@ class Driver:
         self.limits = limits or StreamLimits()
         self.handler = handler
         self.tap = tap
+        self.elsewhere: Callable[[bytes, Flow], bool] = _nowhere
+        """Asked to deliver a message whose connection is gone; False where it cannot."""
         self._endpoint = endpoint
         endpoint.trace = self._trace
         self._listeners = tuple(listeners)
@@ -370,7 +372,22 @@ class Driver:
             udp = self._udp.get(flow.local) or self._udp_for(flow.remote)
             return udp is not None and udp.send(data, flow.remote)
         connection = self._connections.get(flow.connection)
-        return connection is not None and connection.send(data)
+        if connection is None:
+            return self.elsewhere(data, flow)
+        return connection.send(data)
+
+    def is_open(self, flow: Flow) -> bool:
+        """Whether something can be sent over a flow."""
+        return flow.transport == "udp" or flow.connection in self._connections
+
+    def send(self, data: bytes, flow: Flow) -> bool:
+        """Send a message as it is over a flow that is open."""
+        if not self.is_open(flow):
+            return False
+        sent = self._send(data, flow)
+        if sent and self.tap is not None:
+            self._tap("out", data, flow, self._clock.now())
+        return sent
 
     def _handle(self, event: Event) -> None:
         if isinstance(event, _MESSAGES):
@@ -638,6 +655,10 @@ _STRANGERS_SHARE = 0.75
 def _names(names: tuple[str, ...]) -> str:
     hint = " (wildcards are not allowed in SIP; tls_wildcards allows them)" if any("*" in n for n in names) else ""
     return f"it names {', '.join(names[:5]) or 'nobody'}{hint}"
+
+
+def _nowhere(data: bytes, flow: Flow) -> bool:
+    return False
 
 
 def _family(address: Address) -> str:

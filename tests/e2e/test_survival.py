@@ -6,6 +6,8 @@ import json
 
 import pytest
 from peers import tones
+from peers.phone import Phone
+from peers.pjsua import Pjsua
 from peers.process import poll
 from peers.world import SEATS, SOMEBODY, World
 
@@ -197,6 +199,48 @@ def test_answer_of_a_carrier(world: World) -> None:
     network.wait()
     world.peers.stop_phones()
     tones.assert_heard(phone.recording, 1750)
+
+
+@pytest.mark.parametrize(("kind", "transport"), [("pjsua2", "tcp"), ("baresip", "tls"), ("linphone", "tls")])
+def test_phone_whose_connection_is_gone_hangs_up(world: World, kind: str, transport: str) -> None:
+    """The daemon's end takes its connections along: what the phone does in the call comes over another, and is its."""
+    alice, bob = between(world, kind, transport)
+    call = live(world)[0]["id"]
+    crash(world)
+    tones.talk()
+    alice.hangup()
+    bob.wait_closed()
+    row = record(world, call)
+    assert (row["outcome"], row["released_by"]) == ("answered", "a")
+    world.peers.stop_phones()
+    tones.assert_heard(bob.recording, 440)
+
+
+@pytest.mark.parametrize("transport", ["tcp", "tls"])
+def test_phone_that_registers_again_is_reached(world: World, transport: str) -> None:
+    """What the other side does in the call waits until the phone has registered again, and takes its new connection."""
+    alice, bob = between(world, "pjsua2", transport)
+    assert isinstance(alice, Pjsua)
+    call = live(world)[0]["id"]
+    crash(world)
+    bob.hangup()
+    poll(lambda: not live(world), "the call is over")
+    alice.register()
+    alice.wait_closed()
+    assert record(world, call)["released_by"] == "b"
+
+
+def between(world: World, kind: str, transport: str) -> tuple[Phone, Phone]:
+    """A call that is up from a phone over a connection to one over UDP."""
+    alice = world.phone(kind, "alice", transport, tone=440)
+    bob = world.phone("pjsua2", "bobby", tone=1010, address="127.0.0.32")
+    alice.dial(SEATS["bobby"][0])
+    bob.wait_incoming()
+    bob.answer()
+    alice.wait_established()
+    bob.wait_established()
+    tones.talk(0.1)
+    return alice, bob
 
 
 def test_killed_again_and_again(world: World) -> None:
