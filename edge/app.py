@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import random
 import secrets
 import signal
+import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
 from datetime import timedelta
 from importlib.metadata import version
 from ipaddress import ip_address, ip_network
-from typing import Literal
+from typing import Literal, NoReturn
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -81,6 +83,7 @@ from edge.sip.errors import RemoteProtocolError
 from edge.sip.flow import Address, Flow
 from edge.sip.timers import TimerConfig
 from edge.sip.uri import Uri, parse_hostport
+from edge.transport import inherited
 from edge.transport.clock import RandomIds, SystemClock
 from edge.transport.driver import Driver, Listener
 from edge.transport.errors import ListenError
@@ -92,6 +95,7 @@ from edge.transport.resolver import CaresDns, Resolver
 from edge.transport.size import Sizes
 from edge.transport.tcp import StreamLimits
 from edge.transport.tls import Tls, TlsFileError, TlsFiles
+from edge.upgrade import first, moment, new_program_works
 from edge.views import Views
 from media.fax.engine import FaxEngine, FaxOptions
 from media.fax.outbox import Outbox, SmtpServer, SmtpTransport, Transport
@@ -144,6 +148,8 @@ class Edge:
         self.tap = Tap(settings.trace_megabytes * 1024 * 1024)
         self.calls = Calls()
         self.clock_watch = ClockWatch(lambda: self.clock.utcnow().timestamp(), self.clock.now)
+        self.upgrade = asyncio.Event()
+        """Set: another program is to take the place of this one."""
         self._stack = AsyncExitStack()
         self.hep = _hep(settings)
         self._stack.callback(lambda: self.hep.close() if self.hep is not None else None)
@@ -408,6 +414,21 @@ class Edge:
         task = asyncio.get_running_loop().create_task(run())
         task.add_done_callback(self._work_done)
 
+    async def make_ready_to_go(self) -> None:
+        """Before another program takes the place of this one: what is written behind is written, faxes end."""
+        await self.faxes.stop()
+        until = self.clock.now() + STOP_SECONDS
+        while (self.keeper.pending or self.writer.unsynced) and self.clock.now() < until:
+            await moment()
+
+    def go(self) -> NoReturn:
+        """Let the program that is installed now take the place of this one, in this process: calls, listening sockets
+        and the relay stay. Does not return; what this program does after it is never done."""
+        if self._journal is not None:
+            self._journal.flush()
+        inherited.leave(self.driver.listening())
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
     def reload_certificates(self) -> None:
         """Read all TLS files again; connections from now on use them, those that are up go on. Raises TlsFileError, in
         words, and then changes nothing."""
@@ -561,8 +582,17 @@ async def serve(settings: Settings, load: Callable[[], Settings] | None = None) 
         edge.when_drained(stop.set)
         loop.add_signal_handler(signal.SIGHUP, edge.reload_soon)
         notify.ready(f"{settings.edge_name} takes calls")
+        loop.add_signal_handler(signal.SIGUSR2, edge.upgrade.set)
         try:
-            await stop.wait()
+            while not stop.is_set():
+                await first(stop.wait(), edge.upgrade.wait())
+                if edge.upgrade.is_set():
+                    edge.upgrade.clear()
+                    if await new_program_works():
+                        await edge.make_ready_to_go()
+                        log.info("edge.upgrading", calls=len(edge.calls))
+                        lines.close()
+                        edge.go()
         finally:
             notify.stopping()
             await edge.stop()

@@ -234,6 +234,11 @@ class Views:
         """Count a budget anew."""
         return await self._edge.budgets.reset((level, key))
 
+    def upgrade(self) -> int:
+        """See AdminViews."""
+        self._edge.upgrade.set()
+        return len(self._edge.calls)
+
     def drain(self) -> int:
         """Take no new calls; how many are up."""
         return self._edge.drain()

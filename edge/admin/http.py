@@ -91,6 +91,7 @@ def application(views: AdminViews) -> web.Application:
         web.get("/budgets", _budgets),
         web.post("/budgets/reset", _reset_budget),
         web.post("/drain", _drain),
+        web.post("/upgrade", _upgrade),
         web.post("/forget", _forget),
         web.post("/reload", _reload),
     ])  # fmt: skip
@@ -305,6 +306,10 @@ async def _reset_budget(request: web.Request) -> web.Response:
     if await request.app[_VIEWS].reset_budget(level, key):
         return _json({"level": level, "key": key})
     return _error(404, f"there is no budget of {level} {key}: levels are account, trunk (ACCOUNT/NAME) and seat")
+
+
+async def _upgrade(request: web.Request) -> web.Response:
+    return _json({"upgrading": True, "calls": request.app[_VIEWS].upgrade()})
 
 
 async def _drain(request: web.Request) -> web.Response:

@@ -212,6 +212,10 @@ class AdminViews(Protocol):
         """Count a budget anew; False where there is none. Raises what asyncpg raises."""
         ...
 
+    def upgrade(self) -> int:
+        """Let the program that is installed now take the place of this one; how many calls go on."""
+        ...
+
     def drain(self) -> int:
         """Take no new calls from now on and end when the last is over; how many are up."""
         ...

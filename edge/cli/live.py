@@ -113,6 +113,12 @@ def reload(config: Config = None, admin: Admin = None) -> None:
         print(f"These hold after a restart only: {', '.join(map(text, restart))}.")
 
 
+def upgrade(config: Config = None, admin: Admin = None) -> None:
+    """Let the program that is installed now take the place of the one that runs; calls go on."""
+    answer = edge_client(config, admin).row("/upgrade", post=True)
+    print(f"The edge goes over to the program that is installed, with {text(answer.get('calls'))} calls.")
+
+
 def _now() -> datetime:
     return datetime.now(UTC)  # noqa: TID251  a command shows the time of the person who asks
 

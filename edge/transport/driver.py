@@ -31,6 +31,7 @@ from edge.sip.flow import Address, Flow, Transport
 from edge.sip.message import Request, Response
 from edge.sip.transaction.key import TransactionId
 from edge.sip.transaction.saved import SavedTransaction
+from edge.transport import inherited
 from edge.transport.certificate import speaks_for
 from edge.transport.clock import Clock
 from edge.transport.entrance import Entrance
@@ -101,6 +102,7 @@ class Driver:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._udp: dict[Address, UdpSocket] = {}
         self._servers: list[asyncio.Server | Entrance] = []
+        self._listening: list[tuple[Transport, Address, int]] = []
         self._advertised: dict[tuple[Transport, Address], Address] = {}
         # numbers go on from the clock, so that a connection of an earlier run is never taken for one of this run
         self._last_number = int(clock.utcnow().timestamp()) << 20
@@ -128,6 +130,7 @@ class Driver:
                 if listener.transport == "udp":
                     udp = UdpSocket(listener.bind, self._datagram)
                     self._udp[udp.local] = udp
+                    self._listening.append(("udp", listener.bind, udp.descriptor))
                     self._advertise(listener, udp.local)
                     continue
                 context = (listener.tls or self._tls_server) if listener.transport == "tls" else None
@@ -136,6 +139,7 @@ class Driver:
                         "tls", listener.bind, "there is no certificate", "configure one or remove the listener"
                     )
                 sock = bound_socket(socket.SOCK_STREAM, listener.transport, listener.bind)
+                self._listening.append((listener.transport, listener.bind, sock.fileno()))
                 local = local_address(sock)
                 self._advertise(listener, local)
                 made = partial(self._connection, listener.transport, local)
@@ -146,9 +150,14 @@ class Driver:
         except BaseException:
             await self.stop()
             raise
+        inherited.close_rest()
         for udp in self._udp.values():
             udp.start()
         self._sweep = loop.call_later(_SWEEP_EVERY, self._close_idle)
+
+    def listening(self) -> list[tuple[Transport, Address, int]]:
+        """The sockets of all listeners: transport, address as configured, descriptor."""
+        return self._listening
 
     async def stop(self, seconds: float = 1.0) -> None:
         """Close everything; connections get `seconds` to write what they still hold."""

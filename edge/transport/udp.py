@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable
 
 from edge.sip.flow import Address, Flow
+from edge.transport import inherited
 from edge.transport.errors import ListenError
 
 _BATCH = 32  # datagrams read before other work of the loop gets its turn
@@ -18,6 +19,9 @@ _MOST_FLOWS = 16384
 
 def bound_socket(kind: socket.SocketKind, transport: str, address: Address) -> socket.socket:
     """A non-blocking socket bound to `address`; IPv6 sockets take IPv6 only. Raises ListenError."""
+    if (kept := inherited.take(transport, address)) is not None:
+        kept.setblocking(False)
+        return kept
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     try:
         sock = socket.socket(family, kind)
@@ -58,6 +62,11 @@ class UdpSocket:
         self._buffer = bytearray(_LARGEST)
         self._view = memoryview(self._buffer)
         self._flows: dict[tuple[str, int], Flow] = {}
+
+    @property
+    def descriptor(self) -> int:
+        """Of the socket."""
+        return self._sock.fileno()
 
     def start(self) -> None:
         """Begin to read."""

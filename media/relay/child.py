@@ -181,7 +181,8 @@ class RelayChild:
             os.close(watch)
             self._pid = None
         if self._process is None:
-            return "it was no child of this process"
+            _reap(pid)
+            return "it was started by an earlier program"
         code = self._process.wait()
         self._process = None
         return f"signal {-code}" if code < 0 else f"exit status {code}"
@@ -254,6 +255,12 @@ class RelayChild:
             self._last_lines.append(line)
             level = _LOG_PREFIXES.get(line.partition(":")[0], "warning")
             getattr(self._log, level)("relay.log", line=line[:500])
+
+
+def _reap(pid: int) -> None:
+    """It is our child where another program was in this process before."""
+    with suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
 
 
 async def _end(pid: int) -> None:

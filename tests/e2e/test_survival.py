@@ -262,3 +262,52 @@ def test_killed_again_and_again(world: World) -> None:
     world.edge.kill()
     world.edge.start()
     assert live(world) == []
+
+
+def test_upgrade_with_calls(world: World) -> None:
+    """`sip-edge upgrade`: the same process with another program; a call that is up and one that rings go on, an INVITE
+    that comes meanwhile waits in the socket and is answered, registrations hold."""
+    alice = world.phone("pjsua2", "alice", tone=440)
+    bob = world.phone("pjsua2", "bobby", tone=1010, address="127.0.0.32")
+    carol = world.phone("baresip", "carol")
+    erika = world.phone("baresip", "erika")
+    alice.dial(SEATS["bobby"][0])
+    bob.wait_incoming()
+    bob.answer()
+    alice.wait_established()
+    erika.dial(SEATS["carol"][0])
+    carol.wait_incoming()
+    erika.wait_ringing()
+    pid = world.edge.process.process.pid
+    mark = world.edge.mark
+    calls = {row["id"] for row in live(world)}
+    done = world.edge.command("upgrade")
+    assert done.returncode == 0 and "2 calls" in done.stdout, done.stdout + done.stderr
+    world.edge.process.wait_for("edge.upgrading", after=mark)
+    late = world.carrier_calls("uac_refused", "+4922838677", status=404)
+    world.edge.process.wait_for("edge.started", after=mark)
+    late.wait()
+    assert {row["id"] for row in live(world)} == calls
+    assert world.edge.process.process.pid == pid and world.edge.process.running
+    carol.answer()
+    erika.wait_established()
+    erika.hangup()
+    carol.wait_closed()
+    tones.talk()
+    bob.hangup()
+    alice.wait_closed()
+    world.peers.stop_phones()
+    tones.assert_heard(alice.recording, 1010)
+
+
+def test_upgrade_to_something_broken(world: World) -> None:
+    """Settings that cannot be read: the program that runs goes on, and says why."""
+    mark = world.edge.mark
+    good = world.edge.config.read_text()
+    world.edge.config.write_text(good + "no_such_setting = 1\n")
+    try:
+        world.edge.command("upgrade", "--admin", f"http://127.0.0.1:{world.edge.admin_port}")
+        world.edge.process.wait_for("edge.not_upgraded.*no_such_setting", after=mark)
+    finally:
+        world.edge.config.write_text(good)
+    assert world.edge.ready()

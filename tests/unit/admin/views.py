@@ -152,6 +152,9 @@ class FakeViews:
         self.forgotten = list(calls)
         return len(calls)
 
+    def upgrade(self) -> int:
+        return 0
+
     def drain(self) -> int:
         self.drained = True
         return len(self.up)
