@@ -38,9 +38,8 @@ def record(world: World, call: object) -> dict[str, object]:
     return found
 
 
-@pytest.mark.parametrize("who", ["caller", "called"])
-def test_established_call_between_phones(world: World, who: str) -> None:
-    """Sound goes on while the daemon is away, and the BYE of either side crosses afterwards; nobody gets a 481."""
+def test_established_call_between_phones(world: World) -> None:
+    """Sound goes on while the daemon is away, and a BYE crosses afterwards; nobody gets a 481."""
     alice = world.phone("pjsua2", "alice", tone=440)
     bob = world.phone("baresip", "bobby", tone=1010)
     alice.dial(SEATS["bobby"][0])
@@ -56,12 +55,11 @@ def test_established_call_between_phones(world: World, who: str) -> None:
     after = live(world)
     assert [(c["id"], c["started_at"]) for c in after] == [(c["id"], c["started_at"]) for c in before]
     assert world.edge.metric("sip_edge_relay_sessions") == 1
-    ends, other = (alice, bob) if who == "caller" else (bob, alice)
-    ends.hangup()
-    other.wait_closed()
+    alice.hangup()
+    bob.wait_closed()
     poll(lambda: not live(world), "the call is over")
     row = record(world, before[0]["id"])
-    assert (row["outcome"], row["released_by"]) == ("answered", "a" if who == "caller" else "b")
+    assert (row["outcome"], row["released_by"]) == ("answered", "a")
     world.peers.stop_phones()
     tones.assert_heard(alice.recording, 1010, at_least=2)
 
@@ -109,9 +107,8 @@ def test_changes_of_a_session(world: World) -> None:
     tones.assert_heard(bob.recording, 440)
 
 
-@pytest.mark.parametrize("when", ["away", "back"])
-def test_answer_of_a_ringing_phone(world: World, when: str) -> None:
-    """A phone that rings is answered after the restart, or while the daemon is away: the caller gets the answer."""
+def test_answer_of_a_ringing_phone(world: World) -> None:
+    """A phone that rings is answered while the daemon is away: the caller gets the answer."""
     alice = world.phone("baresip", "alice", tone=440)
     bob = world.phone("pjsua2", "bobby", tone=1010)
     alice.dial(SEATS["bobby"][0])
@@ -119,12 +116,9 @@ def test_answer_of_a_ringing_phone(world: World, when: str) -> None:
     alice.wait_ringing()
     tones.talk(0.1)
     world.edge.kill()
-    if when == "away":
-        bob.answer()
+    bob.answer()
     world.edge.start()
     call = live(world)[0]["id"]
-    if when == "back":
-        bob.answer()
     alice.wait_established()
     tones.talk()
     alice.hangup()
@@ -135,22 +129,16 @@ def test_answer_of_a_ringing_phone(world: World, when: str) -> None:
     assert record(world, call)["outcome"] == "answered"
 
 
-@pytest.mark.parametrize("when", ["away", "back"])
-def test_caller_gives_up(world: World, when: str) -> None:
-    """CANCEL after the restart, or while the daemon is away: the phone stops ringing, the record says so once."""
+def test_caller_gives_up(world: World) -> None:
+    """CANCEL after the restart: the phone stops ringing, the record says so once."""
     alice = world.phone("pjsua2", "alice")
     bob = world.phone("baresip", "bobby")
     alice.dial(SEATS["bobby"][0])
     bob.wait_incoming()
     alice.wait_ringing()
-    tones.talk(0.1)
-    world.edge.kill()
-    if when == "away":
-        alice.hangup()
-    world.edge.start()
+    crash(world)
     call = live(world)[0]["id"]
-    if when == "back":
-        alice.hangup()
+    alice.hangup()
     bob.wait_closed()
     alice.wait_closed()
     assert record(world, call)["outcome"] == "cancelled"
@@ -201,7 +189,7 @@ def test_answer_of_a_carrier(world: World) -> None:
     tones.assert_heard(phone.recording, 1750)
 
 
-@pytest.mark.parametrize(("kind", "transport"), [("pjsua2", "tcp"), ("baresip", "tls"), ("linphone", "tls")])
+@pytest.mark.parametrize(("kind", "transport"), [("pjsua2", "tcp"), ("baresip", "tls")])
 def test_phone_whose_connection_is_gone_hangs_up(world: World, kind: str, transport: str) -> None:
     """The daemon's end takes its connections along: what the phone does in the call comes over another, and is its."""
     alice, bob = between(world, kind, transport)
@@ -216,10 +204,9 @@ def test_phone_whose_connection_is_gone_hangs_up(world: World, kind: str, transp
     tones.assert_heard(bob.recording, 440)
 
 
-@pytest.mark.parametrize("transport", ["tcp", "tls"])
-def test_phone_that_registers_again_is_reached(world: World, transport: str) -> None:
+def test_phone_that_registers_again_is_reached(world: World) -> None:
     """What the other side does in the call waits until the phone has registered again, and takes its new connection."""
-    alice, bob = between(world, "pjsua2", transport)
+    alice, bob = between(world, "pjsua2", "tls")
     assert isinstance(alice, Pjsua)
     call = live(world)[0]["id"]
     crash(world)
@@ -244,7 +231,7 @@ def between(world: World, kind: str, transport: str) -> tuple[Phone, Phone]:
 
 
 def test_killed_again_and_again(world: World) -> None:
-    """A call outlives five crashes, and has one record."""
+    """A call outlives three crashes, and has one record."""
     alice = world.phone("pjsua2", "alice", tone=440)
     bob = world.phone("baresip", "bobby", tone=1010)
     alice.dial(SEATS["bobby"][0])
@@ -253,7 +240,7 @@ def test_killed_again_and_again(world: World) -> None:
     alice.wait_established()
     tones.talk(0.1)
     call = live(world)[0]["id"]
-    for _ in range(5):
+    for _ in range(3):
         world.edge.kill()
         world.edge.start()
     bob.hangup()
