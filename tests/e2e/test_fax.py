@@ -275,8 +275,12 @@ async def begin_passing_through(far: Far) -> list[tuple[FaxCall, FaxCall]]:
     """A fax between two others crosses the edge: T.38 is relayed and a refresh of it leaves the media alone; where one
     side refuses T.38, the other hears it and both go on with the G.711 they had."""
     ends: list[tuple[FaxCall, FaxCall]] = []
-    for sender in (Manner(refresh=True), Manner(to_t38=(488,))):
-        far.carrier.manner = Manner(own=1.0)
+    for sender, receiver in (
+        (Manner(refresh=True), Manner(own=1.0)),
+        (Manner(to_t38=(488,)), Manner(own=1.0)),
+        (Manner(own=1.0), Manner(to_t38=(415,))),
+    ):
+        far.carrier.manner = receiver
         out = await far.send(FORWARDED, sender)
         ends.append((out, await far.carrier.incoming.get()))
     return ends
@@ -284,15 +288,15 @@ async def begin_passing_through(far: Far) -> list[tuple[FaxCall, FaxCall]]:
 
 async def check_passed(ends: list[tuple[FaxCall, FaxCall]]) -> None:
     """What came through."""
-    for (out, into), transport in zip(ends, ("t38", "g711"), strict=True):
+    for (out, into), transport in zip(ends, ("t38", "g711", "g711"), strict=True):
         into_result, out_result = await ended(into), await ended(out)
         for result in (into_result, out_result):
             assert (result.code, result.pages, result.transport) == (0, 2, transport), (out.said, into.said, result)
         assert all(same(a, b) for a, b in zip(received(into.job.folder), PICTURES, strict=True))
-    (refreshed, unaware), (_, refused) = ends
+    (refreshed, unaware), (_, refused), (refused_too, _) = ends
     assert refreshed.said.count("refresh") == 1 and refreshed.said.count("took") == 1
     assert unaware.offers == [], "a refresh of one side reached the other"
-    assert "refused 488" in refused.said
+    assert "refused 488" in refused.said and "refused 415" in refused_too.said
 
 
 async def t38_of_others(far: Far) -> None:

@@ -1,10 +1,13 @@
 """G.711 or T.38, answer by answer (domain rules 4.1, 4.2)."""
 
+from base64 import b64encode
+
 import pytest
 
 from edge.fax.negotiation import ANSWER_TIMEOUT, Negotiation
 from media.sdp import t38
 from media.sdp.lines import parse
+from media.sdp.srtp import Srtp
 from media.sdp.t38 import Origin, RemoteAudio, RemoteT38
 from tests.unit.b2bua.fake_port import FakePort
 
@@ -164,6 +167,50 @@ def test_what_cannot_be_used(sdp: bytes) -> None:
     talk = Talk()
     assert talk.it.answer(sdp) is None
     assert talk.media.told == ["audio 4000"]
+
+
+OURS, THEIRS = b64encode(bytes(30)).decode(), b64encode(bytes(range(30))).decode()
+SECURE = t38.audio_offer(FAR, 4000, THEIRS)
+
+
+def encrypted(mode: Srtp) -> Negotiation:
+    """A negotiation with a far end of this mode."""
+    port = FakePort()
+    options = {"may_offer": mode != "required", "may_accept": mode != "required"}
+    return Negotiation(
+        Media(), "198.51.100.1", lambda sdp: None, port.later, lambda: 0.5, srtp=mode, our_key=OURS, **options
+    )
+
+
+def test_encrypted_media() -> None:
+    """RTP/SAVP is answered with a key of ours, for the suite and tag they named; what we offer first has one too."""
+    for suite in (b"AES_CM_128_HMAC_SHA1_80", b"AES_CM_128_HMAC_SHA1_32"):
+        offer = SECURE.replace(b"crypto:1 AES_CM_128_HMAC_SHA1_80", b"crypto:3 " + suite)
+        answer = encrypted("required").answer(offer)
+        assert answer is not None
+        assert b"m=audio 37000 RTP/SAVP 8\r\n" in answer
+        assert b"a=crypto:3 " + suite + b" inline:" + OURS.encode() in answer
+    assert b"inline:" + OURS.encode() in encrypted("required").first_offer()
+    assert b"RTP/AVP" in encrypted("optional").first_offer()
+
+
+@pytest.mark.parametrize(
+    ("mode", "sdp", "taken"),
+    [
+        ("required", AUDIO, False),
+        ("required", IMAGE, False),
+        ("required", SECURE.replace(b"a=crypto", b"a=nothing"), False),
+        ("required", SECURE.replace(THEIRS.encode(), THEIRS.encode() + b"|2^20|1:4"), False),
+        ("required", SECURE.replace(THEIRS.encode(), THEIRS.encode() + b"|2^20"), True),
+        ("optional", AUDIO, True),
+        ("optional", IMAGE, True),
+        ("optional", SECURE, True),
+        ("off", SECURE, False),
+    ],
+)
+def test_who_may_be_plain(mode: Srtp, sdp: bytes, taken: bool) -> None:
+    """`required`: nothing but a key that we can use, and no T.38; `off`: no keys (domain rules 1.3-15, T1.9)."""
+    assert (encrypted(mode).answer(sdp) is not None) is taken
 
 
 def test_nothing_after_the_end() -> None:
