@@ -82,6 +82,11 @@ class Health:
         return False
 
     @property
+    def has_answered(self) -> bool:
+        """Whether an OPTIONS was ever answered: else silence says nothing."""
+        return self._answered
+
+    @property
     def suspect(self) -> bool:
         """Whether the last call got no answer."""
         return self._silent_calls > 0

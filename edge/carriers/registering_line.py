@@ -119,9 +119,10 @@ class RegisteringLine:
             self._run(self._fsm.failed("no answer", self._now()))
         elif tx == self._probe:
             self._probed()
-            _log.warning("carrier.silent", carrier=self.carrier.name, remote=str(self.flow) if self.flow else "")
             self.ears.health.unanswered("no answer to OPTIONS", self._now())
-            self._run(self._fsm.refresh(self._now()))
+            if self.ears.health.has_answered or self._behind_nat():
+                _log.warning("carrier.silent", carrier=self.carrier.name, remote=str(self.flow) if self.flow else "")
+                self._run(self._fsm.refresh(self._now()))
 
     def call_unanswered(self) -> None:
         """See `Line`. The registration is looked into at once."""

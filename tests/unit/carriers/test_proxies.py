@@ -209,6 +209,20 @@ async def test_registered_but_deaf_to_options() -> None:
     await stop(network, carriers)
 
 
+async def test_carrier_that_knows_no_options() -> None:
+    """It never answers one, which says nothing: no state, no REGISTER beyond the refresh."""
+    network = network_of_two()
+    carriers = await registered(network, replace(PAIR, secondary_proxies=()))
+    for _ in range(4):
+        await asyncio.sleep(67)
+        network.lose(to(network, ONE, "OPTIONS")[-1])
+        await settle()
+    assert len(to(network, ONE)) == 1 and standing(carriers) == ["registered"]
+    state = carriers.state("one")
+    assert state is not None and state.detail == ""
+    await stop(network, carriers)
+
+
 async def test_registered_but_deaf_to_calls() -> None:
     """Two calls in a row without any answer: no more of them for a while, and twice as long the next time."""
     network = network_of_two()
