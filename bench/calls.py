@@ -178,11 +178,14 @@ class Bench:
         after = Usage.of(office)
         self.failed += sipp.totals().failed
         done = sipp.totals()
+        if dropped := after.dropped - before.dropped:
+            print(f"the guard dropped {dropped} datagrams", file=sys.stderr)
         each = (after.cpu["signalling"] - before.cpu["signalling"]) / max(done.calls, 1) * 1000
         base = (after.cpu["PostgreSQL"] - before.cpu["PostgreSQL"]) / max(done.calls, 1) * 1000
         self.note("registrations", rate=done.calls / done.seconds, failed=done.failed, signalling=each, postgres=base)
         print(
-            f"registrations with digest: {done.calls} at {done.calls / done.seconds:.0f}/s, {done.failed} failed, "
+            f"registrations with digest: {done.calls} at {done.calls / done.seconds:.0f}/s ({rate:g} wanted), "
+            f"{done.failed} failed, {done.retransmissions} messages repeated, "
             f"{each:.2f} ms CPU each in the signalling process, {base:.2f} ms in PostgreSQL"
         )
 
@@ -234,8 +237,16 @@ class Bench:
         print("resident MiB after each fifth: " + ", ".join(f"{size / 2**20:.1f}" for size in sizes))
         left = {
             name: int(office.edge.metric(f"sip_edge_{name}"))
-            for name in ("live_calls", "transactions", "relay_sessions", "channels_in_use", "spool_records")
+            for name in ("live_calls", "relay_sessions", "channels_in_use", "spool_records")
         }
+        # phones that do not listen any more are still asked by OPTIONS whether they are there
+        left["transactions"] = int(
+            sum(
+                value
+                for name, value in office.edge.metrics().items()
+                if name.startswith("sip_edge_transactions{") and "client-other" not in name
+            )
+        )
         print("left: " + ", ".join(f"{count} {name}" for name, count in left.items()))
         self.failed += sum(left.values())
 

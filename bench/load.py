@@ -45,7 +45,7 @@ class Office:
         self.probe_port = take_port()
         self.edge = Edge(
             folder / "edge",
-            settings={"media_ports": MEDIA_PORTS, "guard_rate": 100, "guard_burst": 400, **settings},
+            settings={"media_ports": MEDIA_PORTS, "guard_rate": 5000, "guard_burst": 20000, **settings},
         )
         # what a carrier dials, and what a phone dials with its name and password, a line per call in turn
         self.called = folder / "called.csv"
