@@ -40,6 +40,7 @@ class Pjsua:
         srtp: str = "off",
         session_timer: int = 0,
         prack: bool = False,
+        prack_required: bool = False,
         ring_with: int = 180,
         sip_port: int = 0,
         inside: Sequence[str] = (),
@@ -70,6 +71,7 @@ class Pjsua:
             "srtp": srtp,
             "session_timer": session_timer,
             "prack": prack,
+            "prack_required": prack_required,
             "ring_with": ring_with,
         }
         self._process = PeerProcess(

@@ -165,6 +165,8 @@ class Phone:
             account.callConfig.timerMinSESec = 90
             account.callConfig.timerSessExpiresSec = settings["session_timer"]
         account.callConfig.prackUse = pj.PJSUA_100REL_OPTIONAL if settings["prack"] else pj.PJSUA_100REL_NOT_USED
+        if settings["prack_required"]:
+            account.callConfig.prackUse = pj.PJSUA_100REL_MANDATORY
         self.account = Account(self)
         self.account.create(account)
 
