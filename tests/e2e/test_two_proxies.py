@@ -44,6 +44,9 @@ class Pair:
             for address in ("127.0.0.21", "127.0.0.23")
         )
         self.edge = Edge(folder / "edge", certificate=certificate)
+
+    def start(self) -> None:
+        """Start the edge and wait until both proxies have taken it."""
         self.edge.start()
         self.edge.provision(self.document())
         poll(lambda: self.states() == ["registered", "registered"], "both proxies have taken us")
@@ -126,6 +129,7 @@ def pair(request: pytest.FixtureRequest, folder: Path, certificate: Certificate,
     transport, _, deaf = request.param.partition("-")
     made = Pair(folder, certificate, peers, transport, bool(deaf))
     try:
+        made.start()
         yield made
         if transport == "tls":  # over UDP the edge would wait for answers of the dead
             made.edge.stop()
