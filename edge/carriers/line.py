@@ -52,6 +52,11 @@ class Line(Protocol):
         ...
 
     @property
+    def realms(self) -> frozenset[str]:
+        """Realms that challenged what this line sent."""
+        ...
+
+    @property
     def state(self) -> str: ...
 
     @property

@@ -69,6 +69,11 @@ class Login:
             if value is not None:
                 request.headers.add(_FIELD[side], value)
 
+    @property
+    def realms(self) -> frozenset[str]:
+        """Realms that challenged us, without escapes."""
+        return frozenset(unquote(f'"{realm}"') for _, realm in self._known)
+
     def judge(self, request: Request, response: Response) -> Judgement:
         """What to make of a 401 or 407 to `request`, and learn its challenges.
 

@@ -40,6 +40,11 @@ class Proxies:
         self._all = carrier.mode != "register" or carrier.register_with == "all"
 
     @property
+    def realms(self) -> frozenset[str]:
+        """Realms that challenged our registrations and calls."""
+        return self.login.realms.union(*(line.realms for line in self.lines))
+
+    @property
     def carrier(self) -> Carrier:
         return self._carrier
 

@@ -47,6 +47,11 @@ class RegisteringLine:
         self._shown: tuple[object, ...] = ()
 
     @property
+    def realms(self) -> frozenset[str]:
+        """Realms that challenged our registrations."""
+        return self._fsm.login.realms
+
+    @property
     def up(self) -> bool:
         return self._bound and not self.ears.deaf
 

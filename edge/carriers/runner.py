@@ -18,10 +18,12 @@ from edge.carriers.proxies import Proxies
 from edge.carriers.registration import line_token
 from edge.carriers.sources import SourceIndex
 from edge.observability.logging import get_logger
+from edge.sip.auth.digest import read_challenges
 from edge.sip.errors import RemoteProtocolError
 from edge.sip.flow import Address, Flow
 from edge.sip.ids import IdSource
 from edge.sip.message import Request, Response
+from edge.sip.params import unquote
 from edge.sip.uri import Uri
 from edge.transport.clock import Clock
 from edge.transport.driver import Driver
@@ -263,6 +265,10 @@ class Carriers:
             line = self._lines.get(name)
             if line is None:
                 return None
+            if request.to.tag is not None and not _realms(response) <= line.realms | {line.carrier.domain}:
+                # a called party behind the carrier may challenge too, and would try passwords on our answer
+                _log.warning("carrier.foreign_challenge", carrier=name, realms=sorted(_realms(response))[:5])
+                return None
             judgement = line.login.judge(request, response)
             if judgement is not Judgement.RETRY:
                 _log.warning(
@@ -501,3 +507,8 @@ def _is_called(of: Proxies, request: Request) -> bool:
     if mark is not None:
         return any(mark == line_token(of.carrier, nth) for nth in range(len(of.lines)))
     return of.carrier.mode == "register" and uri.decoded_user == of.carrier.username
+
+
+def _realms(response: Response) -> frozenset[str]:
+    fields = (*response.headers.get_all("www-authenticate"), *response.headers.get_all("proxy-authenticate"))
+    return frozenset(unquote(f'"{challenge.realm}"') for challenge in read_challenges(fields))

@@ -37,6 +37,11 @@ class StaticLine:
         self._stopped = False
 
     @property
+    def realms(self) -> frozenset[str]:
+        """It sends nothing that is worth a challenge."""
+        return frozenset()
+
+    @property
     def up(self) -> bool:
         return not self.ears.deaf
 

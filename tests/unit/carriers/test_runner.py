@@ -317,6 +317,26 @@ class TestAuthorize:
         assert carriers.authorize("one")(second, self.challenged(second, "n2", stale=True)) is not None
         await stop(network, carriers)
 
+    async def test_a_stranger_in_a_dialog_gets_no_digest(self) -> None:
+        """Who is called over a carrier could challenge our BYE in a realm of its own, and try passwords on the answer:
+        in a dialog only realms are answered that the carrier itself has used, or its domain."""
+        network = Network()
+        carriers = await registered(network, replace(REGISTERED, domain="one.example"))
+
+        def asked(realm: str, to: str = "<sip:110@one.example>;tag=theirs") -> Request | None:
+            request = invite("sip:110@192.0.2.99")
+            request.headers.set("To", to)
+            response = Response(401, "Unauthorized")
+            for value in challenges(realm, "n1", ["MD5"]):
+                response.headers.add("WWW-Authenticate", value)
+            return carriers.authorize("one")(request, response)
+
+        assert asked("evil.example") is None
+        assert asked("one.example") is not None
+        assert asked("trunks", "<sip:110@one.example>") is not None, "outside of dialogs the carrier may have another"
+        assert asked("trunks") is not None
+        await stop(network, carriers)
+
     async def test_no_password(self) -> None:
         """A carrier that knows us by address may challenge; without a password there is nothing to say."""
         network = Network()
