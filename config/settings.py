@@ -222,7 +222,7 @@ class Settings(BaseSettings):
     """Open connections from one source."""
     connection_timeout: Annotated[float, Field(ge=5, le=600)] = 30.0
     """TCP and TLS: how long a peer may leave what was sent unacknowledged, and be silent until it is probed."""
-    guard_strangers: Annotated[float, Field(ge=10)] = 2000.0
+    guard_strangers: Annotated[float, Field(ge=10)] = 300.0
     """Messages per second over one transport from all sources together where nobody is registered."""
     domains: Annotated[tuple[Host, ...], NoDecode, BeforeValidator(_split)] = ()
     """Host names and addresses that phones and PBXs ask for; who asks for another one over UDP hears nothing. Empty:

@@ -125,6 +125,7 @@ class Metrics:
         self._malformed = Counter("sip_edge_malformed_messages", "SIP messages that cannot be read", registry=reg)
         self._auth_failures = Counter("sip_edge_auth_failures", "Digests that were wrong", ["kind"], registry=reg)
         self._guard_drops = Counter("sip_edge_guard_drops", "Messages dropped unanswered", ["reason"], registry=reg)
+        self._dropped: dict[str, Counter] = {}
         self._alarms = Counter("sip_edge_alarms", "Alarms of fraud and attacks", ["kind"], registry=reg)
         self._media_timeouts = Counter("sip_edge_media_timeouts", "Calls ended because no media came", registry=reg)
         self._internal_errors = Counter("sip_edge_internal_errors", "Faults of ours", ["where"], registry=reg)
@@ -207,8 +208,11 @@ class Metrics:
         self._auth_failures.labels(kind).inc()
 
     def dropped(self, reason: str) -> None:
-        """The guard dropped a message; `reason`: a `edge.transport.guard.Verdict`, or unknown-domain."""
-        self._guard_drops.labels(reason).inc()
+        """The guard dropped a message; `reason`: a `edge.transport.guard.Verdict`, stranger or unknown-domain."""
+        child = self._dropped.get(reason)
+        if child is None:
+            child = self._dropped[reason] = self._guard_drops.labels(reason)
+        child.inc()
 
     def alarm(self, kind: str) -> None:
         """An alarm was raised; `kind` as docs/security.md lists them."""

@@ -54,7 +54,7 @@ class GuardLimits:
     burst: float = 400.0
     datagram: int = 65535
     connections: int = 500
-    strangers: float = 2000.0
+    strangers: float = 300.0
     connects: float = 20.0
     all_connects: float = 200.0
 

@@ -1,5 +1,5 @@
-"""A stolen password against a running edge (domain rules 7.4f to 7.4k): budgets and the kill switch, and emergency calls
-through all of it."""
+"""A stolen password against a running edge (domain rules 7.4g, 7.4i, 7.4k): budgets, the kill switch, and emergency
+calls through all of it."""
 
 from __future__ import annotations
 
