@@ -64,7 +64,7 @@ class Message:
 
     def _read_cseq(self, text: str) -> CSeq:
         number, _, method = text.partition(" ")
-        method = method.strip()
+        method = method.strip(" \t")
         if not (len(number) <= 10 and number.isascii() and number.isdigit() and method) or " " in method:
             number, method = self._odd_cseq()
         value = int(number)
@@ -74,7 +74,9 @@ class Message:
 
     def _odd_cseq(self) -> tuple[str, str]:
         """CSeq with tabs between its parts or zeros before its number."""
-        parts = self.need("cseq").split()
+        # not at the other characters that Python takes for white space
+        parts = self.need("cseq").replace("\t", " ").split(" ")
+        parts = [part for part in parts if part]
         number = parts[0].lstrip("0") or "0" if parts else ""
         if len(parts) != 2 or len(number) > 10 or not (number.isascii() and number.isdigit()):
             raise RemoteProtocolError("bad CSeq")

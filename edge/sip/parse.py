@@ -93,6 +93,9 @@ def parse_message(data: bytes) -> Request | Response:
                 fault = fault or (400, "a header line is no header field")
                 continue
             key = field_key(name)
+        elif not colon:
+            fault = fault or (400, "a header line is no header field")
+            continue
         if key == "content-length":
             if length is not None:
                 fault = fault or (400, "Content-Length more than once")

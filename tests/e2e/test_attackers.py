@@ -67,11 +67,11 @@ def test_sipvicious_finds_nothing_and_is_banned(world: World) -> None:
     at = {"server": edge.server(), "folder": folder}
     phone = world.phone("pjsua2", "bobby")
 
-    seen = attack("svmap", address=SCANNER, agent="friendly-scanner", timeout=20, **at)
+    seen = attack("svmap", address=SCANNER, agent="friendly-scanner", timeout=10, **at)
     assert edge.address not in seen, "svmap under its own name found the edge:\n" + seen
 
     for method in ("REGISTER", "INVITE", "OPTIONS"):
-        seen = attack("svwar", "--force", "-m", method, "-d", str(dictionary), address=SWEEPER, timeout=8, **at)
+        seen = attack("svwar", "--force", "-m", method, "-d", str(dictionary), address=SWEEPER, timeout=6, **at)
         assert "reqauth" not in seen and "noauth" not in seen, f"svwar with {method}:\n{seen}"
     # svwar gives up where all are answered alike; a sweep that does not brings a minute of silence
     with Raw(edge.server(), address=SWEEPER) as raw:
@@ -82,7 +82,7 @@ def test_sipvicious_finds_nothing_and_is_banned(world: World) -> None:
     assert answers[:12] == ["SIP/2.0 401"] * 12 and answers[22:] == [""] * 3, answers
     assert [event["subject"] for event in edge.events("alarm.raised", mark)] == [SWEEPER]
 
-    seen = attack("svcrack", "-u", "alice", "-d", str(passwords), address=CRACKER, timeout=20, **at)
+    seen = attack("svcrack", "-u", "alice", "-d", str(passwords), address=CRACKER, timeout=10, **at)
     assert password("alice") not in seen.replace(str(passwords), ""), "svcrack found the password:\n" + seen
     banned = edge.command("bans", "list").stdout
     assert CRACKER in banned and "wrong passwords" in banned, banned
