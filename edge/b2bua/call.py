@@ -308,7 +308,7 @@ class Call:
     def _cancelled(self, event: ev.Cancelled, now: float) -> list[CallAction]:
         if self.phase in (Phase.UP, Phase.ENDED):
             return []
-        out: list[CallAction] = [do.Reject(487), *self._cancel_branches()]
+        out: list[CallAction] = [do.Reject(487), *self._cancel_branches(answered_elsewhere=event.elsewhere)]
         out += self._release_winner(16)
         return out + self._finish("cancelled", "a", 487, event.q850)
 

@@ -79,9 +79,10 @@ class Moved:
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """The caller gave up before an answer."""
+    """The caller gave up before an answer; `elsewhere`: since somebody else took the call."""
 
     q850: int | None = None
+    elsewhere: bool = False
 
 
 @dataclass(frozen=True, slots=True)

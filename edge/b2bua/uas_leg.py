@@ -12,7 +12,7 @@ from edge.b2bua.leg import Authorize, Leg, same_description, sdp_of
 from edge.b2bua.port import LegPort
 from edge.b2bua.reliable_progress import ReliableProgress
 from edge.sip.build import response_to
-from edge.sip.causes import parse_reason, reason_header
+from edge.sip.causes import answered_elsewhere, parse_reason, reason_header
 from edge.sip.dialog.dialog import Dialog
 from edge.sip.dialog.reliable import EXTENSION
 from edge.sip.dialog.session_timer import agree_as_uas
@@ -195,11 +195,12 @@ class UasLeg(Leg):
     def on_cancel(self, request: Request) -> None:
         """The caller gave up; the call answers with 487."""
         if self._tx is not None:
-            self._gave_up(parse_reason(request.headers.get("reason")))
+            self._gave_up(request.headers.get("reason"))
 
-    def _gave_up(self, q850: int | None) -> None:
+    def _gave_up(self, reason: str | None) -> None:
+        q850 = parse_reason(reason)
         if self._held is None:
-            self._emit(self.id, ev.Cancelled(q850))
+            self._emit(self.id, ev.Cancelled(q850, answered_elsewhere(reason)))
         else:  # the called side has answered already
             self.reject(487)
             self._emit(self.id, ev.Released(self.id, q850))
@@ -212,7 +213,7 @@ class UasLeg(Leg):
             return super().on_request(tx, request, flow)
         if request.method == "BYE":
             self._answer_with(tx, request, 200)
-            self._gave_up(parse_reason(request.headers.get("reason")))
+            self._gave_up(request.headers.get("reason"))
         elif request.method == "UPDATE":
             self._on_early_update(tx, request)
         elif request.method == "INVITE":

@@ -99,6 +99,17 @@ def reason_header(q850: int, text: str | None = None) -> str:
     return f"Q.850;cause={q850};text={quote(words)}" if words else f"Q.850;cause={q850}"
 
 
+def answered_elsewhere(header: str | None) -> bool:
+    """Whether a Reason value or list says that somebody else took the call: `SIP;cause=200` (RFC 3326 section 2)."""
+    if not header or "200" not in header:
+        return False
+    for value in split_quoted(header, ","):
+        protocol, _, tail = value.partition(";")
+        if protocol.strip().upper() == "SIP" and (Params.parse(tail).get("cause") or "").strip() == "200":
+            return True
+    return False
+
+
 def parse_reason(header: str | None) -> int | None:
     """The Q.850 cause (0 to 127) in a Reason value or list; None where there is none that can be read."""
     if not header:

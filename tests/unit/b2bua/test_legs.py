@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from edge.b2bua import actions as do
 from edge.b2bua import events as ev
+from edge.b2bua.call import Call, CallTimers
 from edge.b2bua.events import CallEvent
 from edge.b2bua.leg import Authorize
 from edge.b2bua.uac_leg import ANSWERED_ELSEWHERE, UacLeg
@@ -113,6 +115,18 @@ def test_without_ack_the_call_is_ended() -> None:
     a.port.advance(33)
     assert a.port.methods() == ["BYE"]
     assert a.events == [ev.Released("a", 102, "the ACK never came")]
+
+
+def test_cancel_that_says_answered_elsewhere() -> None:
+    """RFC 3326: a caller's network that forked tells it, and our phones must not list a missed call either."""
+    for reason, elsewhere in (('SIP;cause=200;text="Call completed elsewhere"', True), ("SIP;cause=2000", False)):
+        a = A()
+        a.leg.on_cancel(request(INVITE.format(extra=f"Reason: {reason}").replace("INVITE", "CANCEL")))
+        assert a.events == [ev.Cancelled(None, elsewhere)]
+        call = Call(SDP_A, 1, CallTimers())
+        for event in (ev.Relayed("offer", "a", SDP_A), ev.TargetStarted(1, ("b1",), frozenset())):
+            call.on_event(event, 0.0)
+        assert do.Cancel("b1", elsewhere) in call.on_event(a.events[0], 1.0)
 
 
 def test_cancel_is_heard_only_before_the_answer() -> None:
