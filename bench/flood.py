@@ -25,8 +25,10 @@ from pathlib import Path
 from load import Office, Usage, memory
 
 KINDS = {"junk": 10_000, "register": 10_000, "options": 10_000, "connects": 1_000}
-GROWTH = 20 * 1024 * 1024
-"""Bytes that the signalling process may grow in a flood: its tables of sources fill up once."""
+GROWTH = 10 * 1024 * 1024
+"""Bytes that the signalling process may grow in a flood that has lasted for `_FILLING` seconds."""
+_FILLING = 40.0
+"""Seconds until transactions of the flood end as fast as new ones begin (64*T1), and tables of sources are full."""
 CALLS = 50
 
 
@@ -108,12 +110,13 @@ def run(kind: str, rate: int, sources: int, seconds: int, folder: Path) -> bool:
         office.start()
         bench = Bench(office, folder / "results.jsonl")
         calm = bench.run("inbound", CALLS, CALLS * seconds)
-        at_first = memory(office.signalling)
+        at_rest = memory(office.signalling)
         host, port = office.edge.server().rsplit(":", 1)
         stop, sent = multiprocessing.Event(), multiprocessing.Value("q", 0)
         attacker = multiprocessing.Process(target=flood, args=(kind, rate, sources, host, int(port), stop, sent))
         attacker.start()
-        time.sleep(3)
+        time.sleep(_FILLING)
+        at_first = memory(office.signalling)
         before, sent_before = Usage.of(office), sent.value
         try:
             row = bench.run("inbound", CALLS, CALLS * seconds)
@@ -132,7 +135,7 @@ def run(kind: str, rate: int, sources: int, seconds: int, folder: Path) -> bool:
             f"{kind}: {reached / took:.0f}/s from {sources} places beside {row.reached:.0f} calls/s: {row.failed} calls"
             f" failed (calm: {calm.failed}), {row.resent} messages repeated, CPU of a core {calm.share:.0f} % ->"
             f" {row.share:.0f} %, answer p99 {calm.answer[2]:.0f} -> {row.answer[2]:.0f} ms, memory"
-            f" {grown / 1e6:+.1f} MB, dropped {drops}",
+            f" {(at_first - at_rest) / 1e6:+.1f} MB at once, then {grown / 1e6:+.1f} MB, dropped {drops}",
             flush=True,
         )
         return not row.failed and grown < GROWTH
