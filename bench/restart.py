@@ -13,12 +13,12 @@ import time
 from pathlib import Path
 
 # ten thousand calls need forty thousand ports for media
-os.environ["PEER_PORTS"] = "18000-19999"
+os.environ["PEER_PORTS"] = "1100-1999"
 
 import load
 from load import CARRIER, PHONES, Office, Sipp, cpu, memory, pause
 
-load.MEDIA_PORTS = "20000-60999"
+load.MEDIA_PORTS = "2000-65000"
 
 from peers.messages import Seen  # noqa: E402
 from peers.process import poll  # noqa: E402
@@ -26,7 +26,7 @@ from peers.raw import Raw  # noqa: E402
 
 HELD_MS = 3_600_000
 SDP = (
-    f"v=0\r\no=- 1 1 IN IP4 {CARRIER}\r\ns=-\r\nc=IN IP4 {CARRIER}\r\nt=0 0\r\nm=audio 17000 RTP/AVP 8\r\n"
+    f"v=0\r\no=- 1 1 IN IP4 {CARRIER}\r\ns=-\r\nc=IN IP4 {CARRIER}\r\nt=0 0\r\nm=audio 1090 RTP/AVP 8\r\n"
     "a=rtpmap:8 PCMA/8000\r\n"
 )
 
