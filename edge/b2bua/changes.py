@@ -24,6 +24,11 @@ class Change:
     sent: bool = False
     answered: bool = False
 
+    @property
+    def reply(self) -> str:
+        """What the other party's description is to the relay: an answer, or the offer that was asked for."""
+        return "modify-answer" if self.offer is not None else "modify-offer"
+
 
 class Changes:
     """What each party last said of its media, and the change that is under way."""
@@ -53,7 +58,7 @@ class Changes:
         if not change.sent:
             return [do.RelayForward("modify", change.source, change.offer or b"")]
         if change.answered and change.to in self.last:
-            return [do.RelayForward("modify-answer", change.to, self.last[change.to])]
+            return [do.RelayForward(change.reply, change.to, self.last[change.to])]
         return []
 
     def offered(self, event: ev.ModifyOffered, to: LegId) -> list[CallAction]:
@@ -72,12 +77,11 @@ class Changes:
         change.answered = True
         if event.sdp is None:
             self.change = None
-            return [do.RefuseModify(change.source, 488)]
+            return self._unchanged(change, 488)
         if change.offer is not None:
             self.last[change.source] = change.offer
         self.last[event.leg] = event.sdp
-        purpose = "modify-answer" if change.offer is not None else "modify-offer"
-        return [do.RelayForward(purpose, event.leg, event.sdp)]
+        return [do.RelayForward(change.reply, event.leg, event.sdp)]
 
     def refused(self, event: ev.ModifyRefused) -> list[CallAction]:
         """The other party did not agree."""
@@ -85,7 +89,10 @@ class Changes:
         if change is None or change.to != event.leg or change.answered:
             return []
         self.change = None
-        out: list[CallAction] = [do.RefuseModify(change.source, event.status)]
+        return self._unchanged(change, event.status)
+
+    def _unchanged(self, change: Change, status: int) -> list[CallAction]:
+        out: list[CallAction] = [do.RefuseModify(change.source, status)]
         before = self.last.get(change.source)
         if change.offer is not None and before is not None:
             # the session stays as it was (RFC 3261 section 14.1), so the relay must hear the old addresses again

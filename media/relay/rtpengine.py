@@ -179,8 +179,8 @@ class RtpEngineRelay:
     async def clear(self) -> None:
         """End every session whose id begins with our owner's name, in every instance that answers. RelayError."""
         for instance in self._instances:
-            if instance.up:
-                for call_id in await self._ours(instance):
+            while instance.up and (ours := await self._ours(instance)):
+                for call_id in ours:
                     await instance.client.ask("delete", call_id=call_id, delete_delay=0)
 
     async def media_in_relay(self) -> int:
@@ -270,8 +270,7 @@ class RtpEngineRelay:
 
 
 def _is_on_loopback(statistics: dict[bytes, Value]) -> bool:
-    interfaces = statistics.get(b"interfaces") if isinstance(statistics, dict) else None
-    addresses = (
-        [ng.text(i, b"address") for i in interfaces if isinstance(i, dict)] if isinstance(interfaces, list) else []
-    )
+    interfaces = statistics.get(b"interfaces")
+    listed = interfaces if isinstance(interfaces, list) else []
+    addresses = [ng.text(interface, b"address") for interface in listed if isinstance(interface, dict)]
     return bool(addresses) and all(a == "::1" or a.startswith("127.") for a in addresses)

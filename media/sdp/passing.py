@@ -38,7 +38,7 @@ def _with_g711(media: Media) -> None:
 
 def agrees(sdp: bytes, before: bytes) -> bool:
     """Whether a party that was told `before` need not hear `sdp`: the same media at the same addresses in the same
-    directions, with no format that was not there. Raises UnusableSdp."""
+    directions, with no format and no key that was not there. Raises UnusableSdp."""
     new, old = parse(sdp), parse(before)
     return len(new.media) == len(old.media) and all(
         _same(new, a, old, b) for a, b in zip(new.media, old.media, strict=True)
@@ -53,4 +53,9 @@ def _same(new: Sdp, a: Media, old: Sdp, b: Media) -> bool:
         and new.connection_of(a) == old.connection_of(b)
         and new.direction_of(a) == old.direction_of(b)
         and set(a.formats) <= set(b.formats)
+        and _keys(a) <= _keys(b)
     )
+
+
+def _keys(media: Media) -> set[str]:
+    return {line for line in media.lines if line.startswith("a=crypto:")}

@@ -259,6 +259,10 @@ def test_refused_reinvite_puts_the_relay_back() -> None:
     call.on_event(ev.Relayed("modify", "a", b"t38'"), 3)
     actions = call.on_event(ev.ModifyRefused("b1", 488), 3)
     assert actions == [do.RefuseModify("a", 488), do.RelayForward("restore", "a", b"o")]
+    call.on_event(ev.ModifyOffered("a", b"t38"), 4)
+    call.on_event(ev.Relayed("modify", "a", b"t38'"), 4)
+    actions = call.on_event(ev.ModifyAnswered("b1", None), 4)
+    assert actions == [do.RefuseModify("a", 488), do.RelayForward("restore", "a", b"o")]
 
 
 def test_no_answer_takes_the_next_route() -> None:

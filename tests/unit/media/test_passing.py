@@ -58,6 +58,7 @@ def test_broken_descriptions() -> None:
         (sdp("8", port=4002), False),
         (sdp("8", head=HEAD.replace("192.0.2.1\r\nt", "192.0.2.9\r\nt")), False),
         (sdp("8") + b"m=video 0 RTP/AVP 31\r\n", False),
+        (sdp("8", "a=crypto:1 X inline:new\r\n"), False),
     ],
 )
 def test_who_need_not_be_told(new: bytes, expected: bool) -> None:
