@@ -105,7 +105,8 @@ def resume(call: Call) -> list[CallAction]:
         if early is not None and call._early_leg is not None and call._progress_status < 183:
             return [do.RelayForward("early-183", call._early_leg, early)]
     if phase is Phase.ANSWERING and call.winner is not None:
-        return [do.RelayForward("answer", call.winner, media.last[call.winner])]
+        purpose = "answer" if call._offer is not None else "late-offer"
+        return [do.RelayForward(purpose, call.winner, media.last[call.winner])]
     if phase is Phase.UP:
         if call._offer is None and not call._accepted_late_offer and A in media.last:
             return [do.RelayForward("late-answer", A, media.last[A])]
