@@ -43,7 +43,7 @@ def test_binds_that_cannot_be(text: str, words: str) -> None:
 def test_options_survive_the_command_line() -> None:
     """What the child is started with is what was asked for."""
     options = RelayOptions(
-        "/run/x", (Bind("10.0.0.1", "dmz", "203.0.113.9"), Bind("::1", "v6")), (3000, 3999), 9, 99, "info", True
+        "/run/x", (Bind("10.0.0.1", "dmz", "203.0.113.9"), Bind("::1", "v6")), (3000, 3999), 9, 99, "info", 30
     )
     assert parse_arguments(options.command_line()) == options
 
