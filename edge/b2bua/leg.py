@@ -10,22 +10,17 @@ from functools import lru_cache
 from zlib import crc32
 
 from edge.b2bua import events as ev
+from edge.b2bua.description import SDP, same_description, sdp_of
 from edge.b2bua.events import CallEvent, LegId
 from edge.b2bua.final_answer import FinalAnswer
-from edge.b2bua.port import LegPort, Timer
+from edge.b2bua.in_dialog import Modification, Quiet
+from edge.b2bua.port import LegPort
 from edge.b2bua.refer import UNDERSTOOD, Subscription, read_refer
+from edge.b2bua.session_refresh import SessionRefresh
 from edge.sip.build import response_to
 from edge.sip.causes import parse_reason, reason_header
 from edge.sip.dialog.dialog import Dialog
-from edge.sip.dialog.session_timer import (
-    MIN_SE,
-    SessionTimer,
-    agree_as_uac,
-    agree_as_uas,
-    asked_again,
-    longer,
-    too_brief,
-)
+from edge.sip.dialog.session_timer import MIN_SE, SessionTimer, agree_as_uas, asked_again, too_brief
 from edge.sip.errors import RemoteProtocolError
 from edge.sip.flow import Flow
 from edge.sip.message import Request, Response
@@ -38,7 +33,6 @@ ALLOW_TRANSFER = f"{ALLOW}, REFER"
 SUPPORTED_TRANSFER = f"{SUPPORTED}, replaces, norefersub"
 UNDERSTOOD_IN_DIALOG = frozenset(("timer", "100rel", "replaces"))
 """Extensions that a request inside a dialog may require of us."""
-SDP = "application/sdp"
 _DTMF = frozenset(("application/dtmf-relay", "application/dtmf"))
 
 Fields = list[tuple[str, str]]
@@ -68,7 +62,6 @@ class Leg:
         "_referring",
         "_remote_sdp",
         "_session",
-        "_session_timer",
         "_timers",
         "_unacknowledged",
         "call_id",
@@ -113,8 +106,7 @@ class Leg:
         self._outgoing: Request | None = None
         self._acks: dict[int, bytes | None] = {}
         self._unacknowledged: int | None = None
-        self._session: SessionTimer | None = None
-        self._session_timer: Timer | None = None
+        self._session: SessionRefresh | None = None
         self._customer = customer
         self._referring: tuple[TransactionId, Request] | None = None
         self._referred = 0
@@ -262,7 +254,7 @@ class Leg:
             self._accept_modification(tx, request, sdp)
 
     def _accept_modification(self, tx: TransactionId, request: Request, sdp: bytes | None) -> None:
-        timer, headers = agree_as_uas(request, self._session)
+        timer, headers = agree_as_uas(request, self.session)
         response = self._response(request, 200, headers, sdp)
         if sdp is not None:
             self._local_sdp = sdp
@@ -306,7 +298,7 @@ class Leg:
         request = dialog.request(method)
         self._dress(request, sdp)
         if self._session is not None:
-            for name, value in asked_again(self._session):
+            for name, value in asked_again(self._session.agreed):
                 request.headers.add(name, value)
         self._outgoing = request
         self.port.request(request, self.flow, Modification(self, request, refresh=refresh, retried=retried))
@@ -317,7 +309,7 @@ class Leg:
             request = self.dialog.request("INFO")
             request.headers.add("Content-Type", content_type)
             request.body = body
-            self.port.request(request, self.flow, _Quiet(self, request))
+            self.port.request(request, self.flow, Quiet(self, request))
 
     def release(self, q850: int | None, then: Callable[[], None] | None = None) -> None:
         """BYE, once; `then` is called when the peer has answered it (or never will)."""
@@ -327,7 +319,7 @@ class Leg:
         request = self.dialog.request("BYE")
         if q850 is not None:
             request.headers.add("Reason", reason_header(q850))
-        self.port.request(request, self.flow, _Quiet(self, request, then))
+        self.port.request(request, self.flow, Quiet(self, request, then))
 
     def ack(self, sdp: bytes | None) -> None:
         """ACK the 2xx that waits for it; `sdp` is the answer where the 2xx had the offer."""
@@ -420,9 +412,9 @@ class Leg:
         if self._answer is not None:
             self._answer.acknowledged()
             self._answer = None
-        if self._session_timer is not None:
-            self._session_timer.cancel()
-            self._session_timer = None
+        if self._session is not None:
+            self._session.stop()
+            self._session = None
         if self._incoming is not None:
             tx, request = self._incoming
             self._incoming = None
@@ -431,170 +423,42 @@ class Leg:
 
     # -- session timer ----------------------------------------------------------------------------------------------
 
-    def _run_session_timer(self, agreed: SessionTimer | None) -> None:
-        if self._session_timer is not None:
-            self._session_timer.cancel()
-            self._session_timer = None
-        self._session = agreed
-        if agreed is None or self.gone:
-            return
-        if agreed.refresh_by_us:
-            self._session_timer = self.port.later(agreed.refresh_after, self._refresh_session)
-        else:
-            self._session_timer = self.port.later(agreed.expire_after, self._session_expired)
+    @property
+    def session(self) -> SessionTimer | None:
+        """What is agreed of session timers."""
+        return self._session.agreed if self._session is not None else None
 
-    def _refresh_session(self) -> None:
-        if self._outgoing is not None or self._incoming is not None or self._answer is not None:
-            self._session_timer = self.port.later(2.0, self._refresh_session)
-        elif "UPDATE" in self._peer_allows:
+    def _run_session_timer(self, agreed: SessionTimer | None) -> None:
+        if self._session is not None:
+            self._session.stop()
+        self._session = SessionRefresh(self, agreed) if agreed is not None and not self.gone else None
+
+    @property
+    def settled(self) -> bool:
+        """True where no offer of either side waits for its answer or its ACK."""
+        return self._outgoing is None and self._incoming is None and self._answer is None
+
+    def refresh_session(self) -> None:
+        """Tell the peer that the session lives, by UPDATE without a description where it allows that."""
+        if "UPDATE" in self._peer_allows:
             self._send_modification("UPDATE", None, refresh=True)
         else:
             self._send_modification("INVITE", self._local_sdp, refresh=True)
+
+    def session_expired(self) -> None:
+        """The peer did not refresh the session."""
+        self.release(102)
+        self._emit(self.id, ev.Released(self.id, 102, "the session was not refreshed"))
 
     def back_off(self) -> float:
         """Seconds to wait after 491, so that two sides that collided do not do so again (RFC 3261 section 14.1)."""
         chance = crc32(self.port.ids.token().encode()) / 2**32
         return round(2.1 + 1.9 * chance if self.owns_call_id else 2.0 * chance, 2)
 
-    def _session_expired(self) -> None:
-        self.release(102)
-        self._emit(self.id, ev.Released(self.id, 102, "the session was not refreshed"))
-
-
-class _Quiet:
-    """Follows a request whose outcome changes nothing (BYE, INFO), except that a challenge is answered once."""
-
-    __slots__ = ("_leg", "_request", "_retried", "_then")
-
-    def __init__(self, leg: Leg, request: Request, then: Callable[[], None] | None = None) -> None:
-        self._leg = leg
-        self._request = request
-        self._retried = False
-        self._then = then
-
-    def on_response(self, tx: TransactionId, response: Response) -> None:
-        if response.status in (401, 407) and not self._retried:
-            self._retried = True
-            again = self._leg._authorize(self._request, response) if self._leg._authorize else None
-            if again is not None and self._leg.dialog is not None:
-                self._leg.dialog.local_cseq = max(self._leg.dialog.local_cseq, again.cseq.number)
-                self._leg.port.request(again, self._leg.flow, self)
-                return
-        if response.status >= 200:
-            self.on_no_response(tx)
-
-    def on_no_response(self, tx: TransactionId) -> None:
-        if self._then is not None:
-            self._then()
-
-
-class Modification:
-    """Follows a re-INVITE or UPDATE of ours."""
-
-    __slots__ = ("_acked", "_leg", "_request", "_retried", "refresh")
-
-    def __init__(self, leg: Leg, request: Request, *, refresh: bool, retried: bool = False) -> None:
-        self._leg = leg
-        self._request = request
-        self.refresh = refresh
-        self._retried = retried
-        self._acked = False
-
-    def on_response(self, tx: TransactionId, response: Response) -> None:
-        leg = self._leg
-        status = response.status
-        if status < 200:
-            return
-        if self._acked:
-            leg.resend_ack(self._request.cseq.number)
-            return
-        if status < 300:
-            return self._accepted(response)
-        if status in (401, 407) and not self._retried and leg._authorize is not None:
-            self._retried = True
-            again = leg._authorize(self._request, response)
-            if again is not None and leg.dialog is not None and not leg.gone:
-                leg.dialog.local_cseq = max(leg.dialog.local_cseq, again.cseq.number)
-                self._request = again
-                leg._outgoing = again
-                leg.port.request(again, leg.flow, self)
-                return
-        if status == 422 and not self._retried and not leg.gone and leg._session is not None:
-            self._retried = True
-            more = longer(leg._session, response)
-            if more is not None:
-                leg._session = more
-                return leg._send_modification(
-                    self._request.method, self._request.body or None, refresh=self.refresh, retried=True
-                )
-        self._refused(status)
-
-    def _accepted(self, response: Response) -> None:
-        leg = self._leg
-        self._acked = True
-        leg._outgoing = None
-        if leg.gone:
-            # answered after we hung up: the ACK is owed all the same
-            if self._request.method == "INVITE":
-                leg.send_ack(self._request.cseq.number, None)
-            return
-        leg._refresh_target(response)
-        leg._run_session_timer(agree_as_uac(response, leg._session))
-        sdp = sdp_of(response)
-        offered = bool(self._request.body)
-        if offered:
-            leg._local_sdp = self._request.body
-        if sdp is not None:
-            leg._remote_sdp = sdp
-        if self._request.method == "INVITE" and (offered or self.refresh):
-            leg.send_ack(self._request.cseq.number, None)
-        if self.refresh:
-            leg._emit(leg.id, ev.NOTED)
-            return
-        if not offered:
-            leg._unacknowledged = self._request.cseq.number
-        leg._emit(leg.id, ev.ModifyAnswered(leg.id, sdp))
-
-    def _refused(self, status: int) -> None:
-        leg = self._leg
-        leg._outgoing = None
-        if leg.gone:
-            return
-        if status in (408, 481):
-            if not self.refresh:
-                leg._emit(leg.id, ev.ModifyRefused(leg.id, status))
-            leg.release(102)
-            leg._emit(leg.id, ev.Released(leg.id, 102, f"the dialog is dead at the peer ({status})"))
-        elif self.refresh:
-            leg._session_timer = leg.port.later(leg.back_off() if status == 491 else 30.0, leg._refresh_session)
-        else:
-            leg._emit(leg.id, ev.ModifyRefused(leg.id, status))
-
-    def on_no_response(self, tx: TransactionId) -> None:
-        self._refused(408)
-
 
 @lru_cache(maxsize=64)
 def _methods(allow: str) -> frozenset[str]:
     return frozenset(method.strip().upper() for method in allow.split(","))
-
-
-def sdp_of(message: Request | Response) -> bytes | None:
-    """The SDP body, None where there is none (another body type is not SDP)."""
-    if not message.body:
-        return None
-    kind = message.content_type
-    return message.body if kind is None or kind == SDP else None
-
-
-def same_description(sdp: bytes, before: bytes | None) -> bool:
-    """True where the o= line says that nothing changed (RFC 3264 section 8, RFC 4028 section 7.4)."""
-    return before is not None and (sdp == before or (_origin(sdp) == _origin(before) != b""))
-
-
-def _origin(sdp: bytes) -> bytes:
-    start = sdp.find(b"o=")
-    return sdp[start : sdp.find(b"\n", start)].strip() if start >= 0 else b""
 
 
 def _unacceptable_body(request: Request) -> tuple[int, list[tuple[str, str]]] | None:

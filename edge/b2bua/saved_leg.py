@@ -9,9 +9,11 @@ from typing import Protocol
 from edge.b2bua.early import EarlyDialogs
 from edge.b2bua.events import CallEvent, LegId
 from edge.b2bua.final_answer import FinalAnswer
-from edge.b2bua.leg import Authorize, Leg, Modification
+from edge.b2bua.in_dialog import Modification
+from edge.b2bua.leg import Authorize, Leg
 from edge.b2bua.port import ClientHandler, LegPort
 from edge.b2bua.reliable_progress import ReliableProgress
+from edge.b2bua.session_refresh import SessionRefresh
 from edge.b2bua.uac_leg import UacLeg
 from edge.b2bua.uas_leg import PROVISIONAL_REPEAT, UasLeg
 from edge.sip.dialog.dialog import Dialog
@@ -250,9 +252,9 @@ def save(leg: Leg, wires: Wires) -> SavedLeg:
         saved.challenges = leg._challenges
         saved.final = leg._final
         saved.cancelled = leg._cancelled
-    if leg._session is not None and leg._session_timer is not None:
-        saved.session = leg._session
-        saved.session_left = wires.left(leg._session_timer)
+    if leg._session is not None:
+        saved.session = leg._session.agreed
+        saved.session_left = wires.left(leg._session.timer)
     answer = leg._answer
     if answer is not None and (tx := wires.save(answer.tx)) is not None:
         saved.answer = SavedAnswer(tx, _response(answer.response))
@@ -313,11 +315,8 @@ def restore(
         if saved.tx.data:
             _go_on_ringing(leg, saved.tx.data)
     if saved.session is not None:
-        leg._session = saved.session
-        if saved.session.refresh_by_us:
-            leg._session_timer = port.later(max(0.0, saved.session_left - away), leg._refresh_session)
-        else:
-            leg._session_timer = port.later(max(GRACE, saved.session_left - away), leg._session_expired)
+        least = 0.0 if saved.session.refresh_by_us else GRACE
+        leg._session = SessionRefresh(leg, saved.session, max(least, saved.session_left - away))
     _restore_exchanges(leg, saved, port, wires, timers)
     return leg
 
@@ -376,6 +375,6 @@ def _go_on_ringing(leg: UasLeg, sent: bytes) -> None:
     def again() -> None:
         if leg._tx is not None:
             leg.port.respond(leg._tx, response)
-            leg._session_timer = leg.port.later(PROVISIONAL_REPEAT, again)
+            leg.repeat(PROVISIONAL_REPEAT, again)
 
-    leg._session_timer = leg.port.later(0.0, again)
+    leg.repeat(0.0, again)

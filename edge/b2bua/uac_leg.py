@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import Self
 
 from edge.b2bua import events as ev
+from edge.b2bua.description import sdp_of
 from edge.b2bua.early import EarlyDialogs
 from edge.b2bua.events import CallEvent, LegId
-from edge.b2bua.leg import Authorize, Leg, sdp_of
+from edge.b2bua.leg import Authorize, Leg
 from edge.b2bua.port import LegPort
 from edge.b2bua.refer import dialled
 from edge.sip.address import NameAddr

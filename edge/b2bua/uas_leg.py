@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import Self
 
 from edge.b2bua import events as ev
+from edge.b2bua.description import same_description, sdp_of
 from edge.b2bua.events import CallEvent, LegId
 from edge.b2bua.final_answer import FinalAnswer
-from edge.b2bua.leg import Authorize, Leg, same_description, sdp_of
-from edge.b2bua.port import LegPort
+from edge.b2bua.leg import Authorize, Leg
+from edge.b2bua.port import LegPort, Timer
 from edge.b2bua.reliable_progress import ReliableProgress
 from edge.sip.build import response_to
 from edge.sip.causes import answered_elsewhere, parse_reason, reason_header
@@ -32,7 +33,7 @@ class UasLeg(Leg):
     Raises RemoteProtocolError(400) where the INVITE has no usable Contact or Record-Route.
     """
 
-    __slots__ = ("_answered_early", "_held", "_reliable", "_tx", "offer", "on_new_tag", "request")
+    __slots__ = ("_answered_early", "_held", "_reliable", "_repeat", "_tx", "offer", "on_new_tag", "request")
 
     def __init__(
         self,
@@ -57,6 +58,7 @@ class UasLeg(Leg):
         self.on_new_tag: Callable[[str, Leg], None] = _nobody
         """Hears the old local tag where the leg goes on in another dialog."""
         self._tx: TransactionId | None = tx
+        self._repeat: Timer | None = None
         self._remote_sdp = self.offer
         self._reliable = self._reliability(request, tx)
         self._answered_early: bytes | None = None
@@ -94,7 +96,7 @@ class UasLeg(Leg):
         Leg.__init__(leg, leg_id, port, flow, emit, timers, authorize, customer=customer)
         leg.request, leg.offer, leg._tx = request, sdp_of(request), None
         leg.on_new_tag = _nobody
-        leg._reliable = leg._answered_early = leg._held = None
+        leg._reliable = leg._answered_early = leg._held = leg._repeat = None
         return leg
 
     @property
@@ -113,9 +115,21 @@ class UasLeg(Leg):
 
     def _provisional(self, tx: TransactionId, response: Response) -> None:
         self.port.respond(tx, response)
-        if self._session_timer is not None:
-            self._session_timer.cancel()
-        self._session_timer = self.port.later(PROVISIONAL_REPEAT, lambda: self._provisional(tx, response))
+        self.repeat(PROVISIONAL_REPEAT, lambda: self._provisional(tx, response))
+
+    def repeat(self, after: float, send: Callable[[], None]) -> None:
+        """`send` a provisional response once more after so many seconds, unless another response leaves before."""
+        self._stop_repeating()
+        self._repeat = self.port.later(after, send)
+
+    def _stop_repeating(self) -> None:
+        if self._repeat is not None:
+            self._repeat.cancel()
+            self._repeat = None
+
+    def _stop(self) -> None:
+        self._stop_repeating()
+        super()._stop()
 
     def _progress_reliably(self, reliable: ReliableProgress, status: int, sdp: bytes | None) -> None:
         if self.offer is None:
@@ -148,6 +162,7 @@ class UasLeg(Leg):
         response = self._response(self.request, 200, headers, sdp)
         self._local_sdp = sdp
         self._answer_offers = self.offer is None
+        self._stop_repeating()
         tx, self._tx = self._tx, None
         self._answer = FinalAnswer(self.port, tx, response, self._timers, self._no_ack)
         # a call is long, and of its INVITE nothing but the start line is asked for any more

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from edge.b2bua.description import SDP
 from edge.b2bua.engine import Engine
-from edge.b2bua.leg import ALLOW, SDP, SUPPORTED
+from edge.b2bua.leg import ALLOW, SUPPORTED
 from edge.inbound.admission import UNDERSTOOD, Admission
 from edge.inbound.registrations import Registrations
 from edge.inbound.steps.strangers import Strangers
