@@ -11,13 +11,12 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Protocol, TypeGuard
+from typing import TYPE_CHECKING, Protocol
 
-from dialplan.engine import forward, next_route
+from dialplan.engine import next_route
 from dialplan.explain import channels
 from dialplan.model import (
     CallAttempt,
-    Called,
     Caller,
     Direction,
     Identity,
@@ -27,12 +26,11 @@ from dialplan.model import (
     RoutePlan,
     Source,
     SourceKind,
-    Target,
     TargetKind,
-    Trace,
 )
 from edge.b2bua import actions as do
 from edge.b2bua import events as ev
+from edge.b2bua import targeting
 from edge.b2bua.actions import CallAction
 from edge.b2bua.bridge import BridgeLeg
 from edge.b2bua.call import Call, CallTimers
@@ -41,15 +39,14 @@ from edge.b2bua.engine import Engine
 from edge.b2bua.events import CallEvent, LegId
 from edge.b2bua.hearing import Hearing, over_all_proxies
 from edge.b2bua.leg import Leg
-from edge.b2bua.outgoing import sent
-from edge.b2bua.refused import answer_to, note_refusal
-from edge.b2bua.targets import Prepared, prepare
+from edge.b2bua.recording import make_record
+from edge.b2bua.refused import note_refusal
+from edge.b2bua.targeting import demands_status, give_back, limited, names
+from edge.b2bua.tries import Tries
 from edge.b2bua.uac_leg import UacLeg
 from edge.b2bua.uas_leg import UasLeg
-from edge.cdr.quality import mos
-from edge.cdr.record import Attempt, CallRecord, MediaFigures, finished_fields
+from edge.cdr.record import Attempt, CallRecord, finished_fields
 from edge.channels.ledger import LimitReached
-from edge.defence.budgets import Spent
 from edge.observability.logging import get_logger
 from edge.sip.causes import REFUSALS
 from media.relay.port import RelayError, RelayStats, UnusableSdp
@@ -78,36 +75,33 @@ class CallRunner:
     """A call from its admission to its record."""
 
     __slots__ = (
-        "_attempts",
-        "_branch_attempt",
         "_call",
         "_draining_mailbox",
-        "_engine",
         "_finish",
-        "_hearing",
         "_here",
-        "_leg_target",
-        "_legs_made",
         "_mailbox",
-        "_reason",
-        "_refusal",
-        "_target_claim",
         "_tasks",
         "_timers",
-        "_winner_sip",
         "a",
         "attempt",
         "began",
+        "claim",
         "consulted",
         "conversation",
+        "engine",
+        "hearing",
         "id",
         "legs",
+        "legs_made",
         "lost_at",
         "media",
         "plan",
+        "reason",
+        "refusal",
         "started_at",
         "taken",
         "transfer",
+        "tries",
     )
 
     def __init__(
@@ -137,7 +131,7 @@ class CallRunner:
         """When a call ended that a restart of the edge cut off; None: it ends when it ends."""
         self.began: float | None = engine.driver.now()
         """The same on the driver's clock; None for a call that an earlier process began."""
-        self._engine = engine
+        self.engine = engine
         self._call = Call(
             a.offer,
             len(plan.targets),
@@ -152,17 +146,15 @@ class CallRunner:
         self._draining_mailbox = False
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._legs_made = 0
-        self._attempts: list[Attempt] = []
-        self._branch_attempt: dict[LegId, int] = {}
-        self._leg_target: dict[LegId, Target] = {}
-        self._winner_sip: str | None = None
-        self._target_claim: str | None = None
+        self.tries = Tries()
         self._finish: do.Finish | None = None
-        self._hearing = Hearing(engine.carriers)
+        self.hearing = Hearing(engine.carriers)
+        self.legs_made = 0
+        self.claim: str | None = None
+        """Who holds the channels of the target that is being tried."""
         self._here: AnsweredHere | None = None
-        self._reason: Reason | None = None
-        self._refusal: Refusal | None = None
+        self.reason: Reason | None = None
+        self.refusal: Refusal | None = None
         """Why the target that was to be tried last was not, by our own doing; None once INVITEs are out."""
 
     # -- life -------------------------------------------------------------------------------------------------------
@@ -171,29 +163,29 @@ class CallRunner:
         """Admitted: route it."""
         if self._finish is None:
             self._run(self._call.start())
-            self._drain()
+            self.drain()
 
     async def admit(self, refuse: Callable[[Refusal], None]) -> None:
         """Take the channels that the plan needs and start; where there is none free the number's `on_limit` route is
         taken, or the call is refused."""
         plan = self.plan
         while plan.claims:
-            reached = await self._engine.channels.admit(self.id, plan.claims)
+            reached = await self.engine.channels.admit(self.id, plan.claims)
             if self.over:
-                self._engine.channels.release(self.id)  # the caller gave up while the ledger answered
+                self.engine.channels.release(self.id)  # the caller gave up while the ledger answered
                 return
             if reached is None:
                 plan.trace.add("L1", f"channels: {channels(plan.claims)}")
                 break
             plan.trace.add("L2", str(reached))
             following = next_route(
-                plan, Outcome.LIMIT, self.attempt, self._engine.snapshot(), self._engine.clock.utcnow()
+                plan, Outcome.LIMIT, self.attempt, self.engine.snapshot(), self.engine.clock.utcnow()
             )
             if not isinstance(following, RoutePlan):
                 self._limited(plan, reached, following, refuse)
                 return
-            log.info("call.rerouted", call=self.id, outcome="limit", level=reached.level, to=_names(following))
-            plan = over_all_proxies(following, self._engine.carriers)
+            log.info("call.rerouted", call=self.id, outcome="limit", level=reached.level, to=names(following))
+            plan = over_all_proxies(following, self.engine.carriers)
         self.plan = plan
         self._call.retarget(len(plan.targets), plan.no_answer_after)
         self.start()
@@ -204,24 +196,12 @@ class CallRunner:
         self.a.forget()
         self._finish = do.Finish("refused", "edge", 486)
         self._let_go()
-        self._engine.calls.finished(self, self._engine.driver.now())
-        # towards a customer "busy" would speak of the called person (domain rule 5.9)
-        status = 503 if plan.direction is Direction.OUTBOUND else None
-        if _demands_status(following):
-            status = following.status or REFUSALS[following.reason.value][0]
-        refuse(
-            Refusal(
-                reached.reason,
-                str(reached),
-                status=status,
-                level=reached.level,
-                limit=reached.limit,
-                used=reached.used,
-                account=plan.account,
-                number=plan.called,
-                trace=plan.trace if following is None else following.trace,
-            )
-        )
+        self.engine.calls.finished(self, self.engine.driver.now())
+        why = limited(reached, plan)
+        if demands_status(following):
+            why = replace(why, status=following.status or REFUSALS[following.reason.value][0])
+        trace = plan.trace if following is None else following.trace
+        refuse(replace(why, account=plan.account, number=plan.called, trace=trace))
 
     @property
     def over(self) -> bool:
@@ -239,9 +219,14 @@ class CallRunner:
         return self._call.answered_at
 
     @property
+    def ringing_at(self) -> float | None:
+        """When the called side first rang, on the driver's clock."""
+        return self._call.ringing_at
+
+    @property
     def winner_call_id(self) -> str | None:
         """Call-ID of the B-leg that answered."""
-        return self._winner_sip
+        return self.tries.winner_call_id
 
     # -- what transfers ask ------------------------------------------------------------------------------------------
 
@@ -260,7 +245,7 @@ class CallRunner:
 
     def party(self, leg: LegId) -> tuple[str, str]:
         """Kind and name of who is on a leg: carrier, trunk or seat."""
-        who = self.taken.get(leg) or (self.attempt.source if leg == "a" else self._leg_target[leg])
+        who = self.taken.get(leg) or (self.attempt.source if leg == "a" else self.tries.target[leg])
         return who.kind.value, who.name
 
     def source_of(self, leg: LegId) -> Source | None:
@@ -268,7 +253,7 @@ class CallRunner:
         who = self.taken.get(leg) or (self.attempt.source if leg == "a" else None)
         if who is not None:
             return who if who.kind is not SourceKind.CARRIER else None
-        target = self._leg_target[leg]
+        target = self.tries.target[leg]
         if target.kind not in (TargetKind.SEAT, TargetKind.TRUNK):
             return None
         return Source(SourceKind(target.kind.value), target.name, target.account)
@@ -277,7 +262,7 @@ class CallRunner:
         """What the party of a leg says of itself when it calls somebody."""
         if leg in self.taken:
             return Caller()
-        return self.attempt.caller if leg == "a" else Caller(from_user=self._leg_target[leg].user)
+        return self.attempt.caller if leg == "a" else Caller(from_user=self.tries.target[leg].user)
 
     def identity_of(self, leg: LegId) -> tuple[Identity, bool]:
         """Who is on a leg, as others may know it, and whether that party is the caller."""
@@ -285,27 +270,28 @@ class CallRunner:
 
     def note_transfer(self, attempt: Attempt, text: str) -> None:
         """Keep for the record that a leg was, or was to be, replaced."""
-        self._attempts.append(attempt)
+        self.tries.noted(attempt)
         self.plan.trace.add("T1", text)
-
-    def task(self, work: Coroutine[None, None, None]) -> None:
-        """Do something beside the call; a fault in it ends the call."""
-        self._task(work)
 
     # -- events ------------------------------------------------------------------------------------------------------
 
     def post(self, leg: LegId, event: CallEvent) -> None:
         """Something happened on a leg."""
-        if self._hearing.awaited:
-            self._hearing.heard(leg, event)
+        if self.hearing.awaited:
+            self.hearing.heard(leg, event)
+        self.enqueue(event)
+        self.drain()
+
+    def enqueue(self, event: CallEvent) -> None:
+        """An event that the reducer gets with the next `drain`."""
         self._mailbox.append(event)
-        self._drain()
 
     def end(self, q850: int, detail: str) -> None:
         """End the call from our side."""
         self.post("a", ev.Ended(q850, detail))
 
-    def _drain(self) -> None:
+    def drain(self) -> None:
+        """Let the reducer see what is queued, and do what it wants."""
         if self._draining_mailbox:
             return
         self._draining_mailbox = True
@@ -313,14 +299,14 @@ class CallRunner:
             while self._mailbox:
                 event = self._mailbox.popleft()
                 if type(event) is ev.Rejected or type(event) is ev.Moved:
-                    self._note_failure(event)
-                self._run(self._call.on_event(event, self._engine.driver.now()))
+                    self.tries.failed(event)
+                self._run(self._call.on_event(event, self.engine.driver.now()))
         except Exception as error:
-            self._engine.internal_error("b2bua.call", error, call=self.id)
+            self.engine.internal_error("b2bua.call", error, call=self.id)
             self._collapse()
         finally:
             self._draining_mailbox = False
-        self._engine.calls.on_change(self)
+        self.engine.calls.on_change(self)
         if self._finish is not None:
             self._let_go()
 
@@ -339,193 +325,33 @@ class CallRunner:
         if self._finish is None:
             self._finished(do.Finish("failed", "edge", 500, 41, "internal error"))
 
-    def _task(self, coroutine: Coroutine[None, None, None]) -> None:
-        task = asyncio.get_running_loop().create_task(coroutine)
+    def task(self, work: Coroutine[None, None, None]) -> None:
+        """Do something beside the call; a fault in it ends the call."""
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._task_done)
 
     def _task_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._engine.internal_error("b2bua.task", error, call=self.id)
+            self.engine.internal_error("b2bua.task", error, call=self.id)
             self.end(41, "internal error")
 
-    # -- targets ----------------------------------------------------------------------------------------------------
-
-    def _start_target(self, action: do.StartTarget) -> None:
-        if self._attempts and self._attempts[-1].kind == "carrier":
-            self._engine.metrics.failed_over(self._attempts[-1].name)
-        self._task(self._start_target_async(action, self.plan.targets[action.target]))
-
-    async def _start_target_async(self, action: do.StartTarget, target: Target) -> None:
-        engine = self._engine
-        self._give_back_target()
-        if target.kind is TargetKind.CARRIER and self.plan.direction is not Direction.EMERGENCY:
-            spent = engine.budgets.begin(self.id, self.plan.account, self.attempt.source)
-            if spent is not None:
-                self._not_tried(action, target, _out_of_budget(spent, self.plan.trace))
-                return
-        if target.claims:
-            holder = f"{self.id}/{action.index}"
-            reached = await engine.channels.admit(holder, target.claims)
-            if reached is not None:
-                self.plan.trace.add("L2", str(reached))
-                log.info("target.limited", call=self.id, target=target.name, level=reached.level, limit=reached.limit)
-                # towards a customer "busy" would speak of the called person (domain rule 5.9)
-                status = 503 if self.plan.direction is Direction.OUTBOUND else None
-                self._not_tried(
-                    action,
-                    target,
-                    Refusal(reached.reason, str(reached), status, reached.level, reached.limit, reached.used),
-                )
-                return
-            self._target_claim = holder
-            if self.over:
-                self._give_back_target()
-                return
-        emergency = self.plan.direction is Direction.EMERGENCY
-        if target.kind is TargetKind.FAX:
-            refused = await engine.calls.on_fax(self, target)
-            if refused is None:
-                return
-            prepared: Prepared | Refusal = refused
-        else:
-            tried = self._hearing.tried(target)
-            prepared = await prepare(
-                engine,
-                target,
-                self.a.request,
-                lambda terms: self.media.dress(action.sdp, terms),
-                anyway=emergency,
-                avoid=tried,
-            )
-        if isinstance(prepared, Refusal):
-            log.info(
-                "target.unreachable", call=self.id, kind=target.kind.value, target=target.name, detail=prepared.detail
-            )
-            self._not_tried(action, target, prepared)
-            return
-        self._refusal = None
-        legs: list[tuple[UacLeg, bytes | None, int | None]] = []
-        for branch in prepared.branches:
-            self._legs_made += 1
-            leg = UacLeg(
-                f"b{self._legs_made}",
-                engine.port,
-                branch.flow,
-                self.post,
-                engine.timers,
-                branch.invite,
-                branch.contact_user,
-                branch.authorize,
-                customer=target.kind is not TargetKind.CARRIER,
-            )
-            if branch.contact is not None:
-                leg.contact = branch.contact
-            if target.kind is TargetKind.CARRIER:
-                self._hearing.sent(leg.id, target, branch.proxy, branch.flow, engine.driver.now())
-            self.legs[leg.id] = leg
-            self._leg_target[leg.id] = target
-            self.media.offered(leg.id, branch.form)
-            self._branch_attempt[leg.id] = len(self._attempts)
-            self._attempts.append(
-                Attempt(target.kind.value, branch.name, engine.clock.utcnow(), sent=sent(branch.invite))
-            )
-            engine.calls.add_leg(leg)
-            engine.tap.link(self.id, leg.call_id)
-            legs.append((leg, branch.sdp, branch.session_expires))
-        self._mailbox.append(ev.TargetStarted(action.index, tuple(leg.id for leg, _, _ in legs), prepared.failover_on))
-        for leg, sdp, session_expires in legs:
-            leg.call(sdp, session_expires)
-        self._drain()
+    # -- answered by the edge itself ---------------------------------------------------------------------------------
 
     def answer_here(self, owner: AnsweredHere, sdp: bytes) -> None:
         """The edge itself is the called party: it answers the caller with `sdp`, and hears the caller's leg first."""
         target = self.plan.targets[self._call.target]
-        self._attempts.append(Attempt(target.kind.value, target.name, self._engine.clock.utcnow(), 200))
-        self._refusal = None
+        self.tries.not_sent(target, self.engine.clock.utcnow(), 200)
+        self.refusal = None
         self._here = owner
         self.media.passive = True
-        self._task(self._give_back_media())
+        self.task(self._give_back_media())
         self.a.listen(owner.heard)
-        self._run(self._call.answer_here(sdp, self._engine.driver.now()))
+        self._run(self._call.answer_here(sdp, self.engine.driver.now()))
 
     async def _give_back_media(self) -> None:
         await self.media.delete()
-
-    def _not_tried(self, action: do.StartTarget, target: Target, why: Refusal) -> None:
-        """There is no way to the target, or no channel free."""
-        status, q850 = answer_to(why)
-        self._refusal = why
-        self._attempts.append(Attempt(target.kind.value, target.name, self._engine.clock.utcnow(), status, q850))
-        self.post("a", ev.TargetUnreachable(action.index, status, q850, limited=why.level is not None))
-
-    def _give_back_target(self) -> None:
-        """The channels of a target that is no longer tried."""
-        holder, self._target_claim = self._target_claim, None
-        if holder is not None:
-            self._engine.channels.release(holder)
-
-    def _ask_next_route(self, action: do.AskNextRoute) -> None:
-        engine = self._engine
-        if not self.plan.allow_failover:
-            self._mailbox.append(ev.Rerouted(0))
-            return
-        following = next_route(
-            self.plan, Outcome(action.outcome), self.attempt, engine.snapshot(), engine.clock.utcnow()
-        )
-        if isinstance(following, RoutePlan):
-            log.info("call.rerouted", call=self.id, outcome=action.outcome, to=_names(following))
-            self._task(self._take_route(following))
-            return
-        demanded = None
-        if following is not None:
-            self._reason = following.reason
-            self.plan = replace(self.plan, trace=following.trace)
-            if _demands_status(following):
-                status, q850 = REFUSALS[following.reason.value]
-                demanded = following.status or status, q850
-        self._mailbox.append(ev.Rerouted(0, refusal=demanded))
-
-    def _forward(self, action: do.Forward) -> None:
-        engine, by = self._engine, self._leg_target[action.leg]
-        why = "unconditional" if self._call.ringing_at is None else "no-answer"
-        to = Called("contact", action.user, action.is_phone)
-        found = forward(self.plan, by, to, why, self.attempt, engine.snapshot(), engine.clock.utcnow())
-        if isinstance(found, RoutePlan):
-            log.info("call.forwarded", call=self.id, by=by.name, to=_names(found))
-            self._task(self._take_route(found))
-            return
-        log.info("call.not_forwarded", call=self.id, by=by.name, reason=found.reason.value, detail=found.detail)
-        self._reason = found.reason
-        self.plan = replace(self.plan, trace=found.trace)
-        self._mailbox.append(ev.Rerouted(0))
-
-    async def _take_route(self, plan: RoutePlan) -> None:
-        claims = tuple(c for c in plan.claims if c not in self.plan.claims)
-        if claims:
-            reached = await self._engine.channels.admit(self.id, claims)
-            if reached is not None:
-                self._reason = reached.reason
-                plan.trace.add("L2", str(reached))
-                self.plan = replace(self.plan, trace=plan.trace)
-                self.post("a", ev.Rerouted(0))
-                return
-            if self.over:
-                self._engine.channels.release(self.id)
-                return
-        self.plan = plan = over_all_proxies(plan, self._engine.carriers)
-        self.post("a", ev.Rerouted(len(plan.targets), plan.no_answer_after))
-
-    def _note_failure(self, event: ev.Rejected | ev.Moved) -> None:
-        index = self._branch_attempt.get(event.leg)
-        if index is None:
-            return
-        if isinstance(event, ev.Moved):
-            self._attempts[index] = self._attempts[index]._replace(status=event.status)
-        else:
-            status = 0 if event.no_response else event.status
-            self._attempts[index] = self._attempts[index]._replace(status=status, cause=event.q850)
 
     # -- legs -------------------------------------------------------------------------------------------------------
 
@@ -536,16 +362,14 @@ class CallRunner:
         self.a.accept(action.sdp)
         winner = self._call.winner
         if winner is not None:
-            index = self._branch_attempt[winner]
-            self._attempts[index] = self._attempts[index]._replace(status=200)
-            self._winner_sip = self.legs[winner].call_id
+            self.tries.answered(winner, self.legs[winner].call_id)
         log.info("call.answered", call=self.id)
 
     def _reject(self, action: do.Reject) -> None:
         self.a.reject(action.status, action.q850)
 
     def _cancel(self, action: do.Cancel) -> None:
-        self._hearing.given_up(action.leg, self._engine.driver.now())
+        self.hearing.given_up(action.leg, self.engine.driver.now())
         leg = self.legs[action.leg]
         if isinstance(leg, UacLeg):
             leg.cancel(answered_elsewhere=action.answered_elsewhere)
@@ -569,7 +393,7 @@ class CallRunner:
         self.legs[action.leg].info(action.content_type, action.body)
 
     def _transfer(self, action: do.Transfer) -> None:
-        self._engine.calls.on_refer(self, action.leg, action.to)
+        self.engine.calls.on_refer(self, action.leg, action.to)
 
     def _refuse_transfer(self, action: do.RefuseTransfer) -> None:
         self.legs[action.leg].refuse_refer(action.status)
@@ -577,7 +401,7 @@ class CallRunner:
     # -- media and timers -------------------------------------------------------------------------------------------
 
     def _relay_forward(self, action: do.RelayForward) -> None:
-        self._task(self._relay_forward_async(action))
+        self.task(self._relay_forward_async(action))
 
     async def _relay_forward_async(self, action: do.RelayForward) -> None:
         try:
@@ -585,21 +409,21 @@ class CallRunner:
         except UnusableSdp as error:
             log.info("media.unusable", call=self.id, leg=action.leg, reason=error.reason, detail=error.detail)
             if action.purpose == "offer":
-                self._refusal = Refusal(Reason(error.reason), error.detail, error.status)
+                self.refusal = Refusal(Reason(error.reason), error.detail, error.status)
             elif self._call.answered_at is None:
-                self._reason = Reason(error.reason)
+                self.reason = Reason(error.reason)
             self.post("a", ev.RelayFailed(action.purpose, action.leg, error.status, error.detail))
         except RelayError as error:
             log.warning("relay.failed", call=self.id, detail=str(error))
             if action.purpose == "offer":
-                self._refusal = Refusal(Reason.UNAVAILABLE, f"the media relay: {error}")
+                self.refusal = Refusal(Reason.UNAVAILABLE, f"the media relay: {error}")
             self.post("a", ev.RelayFailed(action.purpose, action.leg, 503, str(error)))
         else:
             self.post("a", ev.Relayed(action.purpose, action.leg, sdp))
 
     async def _described(self, action: do.RelayForward) -> bytes:
         if action.purpose == "offer":
-            carriers = self._engine.snapshot().carriers
+            carriers = self.engine.snapshot().carriers
             names = [t.name for t in self.plan.targets if t.kind is TargetKind.CARRIER]
             lists = [carriers[name].codecs for name in names if name in carriers]
             return await self.media.offer(action.leg, action.sdp, lists)
@@ -616,14 +440,14 @@ class CallRunner:
         leg = self.legs[leg_id]
         if isinstance(leg, BridgeLeg):
             return WITHIN
-        engine = self._engine
+        engine = self.engine
         kind, name = self.party(leg_id)
-        who = self.taken.get(leg_id) or (self.attempt.source if leg_id == "a" else self._leg_target[leg_id])
+        who = self.taken.get(leg_id) or (self.attempt.source if leg_id == "a" else self.tries.target[leg_id])
         keys = leg.flow.transport == "tls" or engine.srtp_without_tls
         return media_terms(engine.snapshot(), kind, name, who.account, tls=keys)
 
     def _media_timed_out(self) -> None:
-        self._engine.metrics.media_timed_out()
+        self.engine.metrics.media_timed_out()
         self.post("a", ev.MediaTimedOut())
 
     def _start_timer(self, action: do.StartTimer) -> None:
@@ -646,14 +470,14 @@ class CallRunner:
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
-        self._give_back_target()
-        self._engine.channels.release(self.id)
-        self._engine.calls.finished(self, self._engine.driver.now())
+        give_back(self)
+        self.engine.channels.release(self.id)
+        self.engine.calls.finished(self, self.engine.driver.now())
         if self.transfer is not None:
             self.transfer.home_ended(action.q850)
         if self._here is not None:
             self._here.ended(action.detail)
-        self._task(self._close())
+        self.task(self._close())
 
     def _let_go(self) -> None:
         """Legs outlive the call, to acknowledge a repeated 2xx: those that have nothing more to say forget it."""
@@ -664,18 +488,18 @@ class CallRunner:
     async def _close(self) -> None:
         finish = self._finish
         assert finish is not None
-        engine, why = self._engine, self._refusal
+        engine, why = self.engine, self.refusal
         stats = await self.media.delete()
         if why is not None and finish.outcome not in ("answered", "cancelled"):
-            self._reason = self._reason or why.reason
-            if not self._legs_made and isinstance(self.a, UasLeg):
+            self.reason = self.reason or why.reason
+            if not self.legs_made and isinstance(self.a, UasLeg):
                 # nobody was called: that is a refusal of ours, whatever it looks like from outside
                 finish = replace(finish, outcome="refused", released_by="edge")
                 why = replace(why, account=self.plan.account, number=self.plan.called)
                 note_refusal(engine, why, self.attempt, self.id, finish.status, self.a.flow, None)
-                self._write(self._record(finish, stats))
+                self._write(make_record(self, finish, stats))
                 return
-        record = self._record(finish, stats)
+        record = make_record(self, finish, stats)
         self._write(record)
         started = record.ringing_at or record.answered_at
         engine.metrics.call_finished(
@@ -689,86 +513,18 @@ class CallRunner:
         log.info("call.finished", **finished_fields(record))
 
     def _write(self, record: CallRecord) -> None:
-        self._engine.calls.books.recorded(self.id, record.outcome)
+        self.engine.calls.books.recorded(self.id, record.outcome)
         if record.outcome in _WORTH_KEEPING or (record.outcome == "answered" and record.released_by == "edge"):
-            self._engine.tap.keep(self.id)
-        self._engine.records.put(record)
+            self.engine.tap.keep(self.id)
+        self.engine.records.put(record)
 
     def record_so_far(self) -> CallRecord:
         """The record as it would be if the call ended now; its outcome is the call's state."""
-        return self._record(do.Finish(self.state, "", 0), RelayStats())
-
-    def _record(self, finish: do.Finish, stats: RelayStats) -> CallRecord:
-        engine, plan, call = self._engine, self.plan, self._call
-        winner = self._attempts[self._branch_attempt[call.winner]] if call.winner is not None else None
-        last = winner or (self._attempts[-1] if self._attempts else None)
-        target = next((t for t in plan.targets if last is not None and last.kind == t.kind.value), plan.targets[0])
-        for candidate in plan.targets:
-            if last is not None and (candidate.kind.value, candidate.name) == (last.kind, last.name):
-                target = candidate
-        source = self.attempt.source
-        identity = target.identity
-        carrier = (
-            source.name if source.kind.value == "carrier" else target.name if target.kind.value == "carrier" else None
-        )
-        return CallRecord(
-            id=self.id,
-            edge=engine.name,
-            # by the clock that never steps, like all its other times: lengths are right whatever the wall clock did
-            started_at=engine.wall(self.began) or self.started_at,
-            ringing_at=engine.wall(call.ringing_at),
-            answered_at=engine.wall(call.answered_at),
-            ended_at=self.lost_at or engine.clock.utcnow(),
-            direction=plan.direction.value,
-            source_kind=source.kind.value,
-            source_name=source.name,
-            account=plan.account,
-            billed_account=plan.billed_account,
-            caller=plan.caller.presented or plan.caller.network,
-            caller_withheld=plan.caller.anonymous,
-            dialled=self.a.request.parsed_uri().decoded_user,
-            called=plan.called,
-            number=plan.number,
-            target_kind=target.kind.value,
-            target_name=target.name,
-            carrier=carrier,
-            presented=None if identity.anonymous else identity.presented,
-            network_number=identity.network,
-            outcome=finish.outcome,
-            reason=self._reason.value if self._reason is not None else finish.detail or None,
-            sip_status=finish.status or None,
-            a_cause=finish.q850 if finish.released_by == "a" else None,
-            b_cause=finish.q850 if finish.released_by == "b" else last.cause if last is not None else None,
-            released_by=finish.released_by or None,
-            a_call_id=self.a.call_id,
-            b_call_id=self._winner_sip,
-            emergency=plan.direction is Direction.EMERGENCY,
-            trace=tuple(plan.trace.steps),
-            media=None if self.media.passive and stats == RelayStats() else _figures(stats),
-            attempts=tuple(self._attempts),
-        )
-
-
-def _demands_status(following: Refusal | None) -> TypeGuard[Refusal]:
-    """Whether the next route is to refuse with a status of its own (rule R4); any other refusal of a next route leaves
-    the caller with what happened first."""
-    return following is not None and following.reason is Reason.REJECTED_BY_ROUTE
+        return make_record(self, do.Finish(self.state, "", 0), RelayStats())
 
 
 _WORTH_KEEPING = frozenset(("refused", "failed", "rejected", "unreachable"))
 """Outcomes that somebody will ask about."""
-
-
-def _figures(stats: RelayStats) -> MediaFigures:
-    return MediaFigures(
-        stats.from_a, stats.from_b, stats.to_a, stats.to_b, stats.lost_a, stats.lost_b, stats.jitter_a, stats.jitter_b,
-        mos(stats.from_a, stats.lost_a, stats.jitter_a), mos(stats.from_b, stats.lost_b, stats.jitter_b),
-    )  # fmt: skip
-
-
-def _out_of_budget(spent: Spent, trace: Trace) -> Refusal:
-    trace.add("L3", str(spent))
-    return Refusal(Reason.BUDGET_EXHAUSTED, str(spent), None, spent.level, spent.limit, spent.used, trace)
 
 
 def _call_timers(engine: Engine, plan: RoutePlan) -> CallTimers:
@@ -783,14 +539,10 @@ def _nobody(leg: LegId, event: CallEvent) -> None:
     """Hears a leg of a call that is over."""
 
 
-def _names(plan: RoutePlan) -> list[str]:
-    return [f"{t.kind.value} {t.name}" for t in plan.targets]
-
-
 _DO: dict[type, Callable[..., None]] = {
-    do.StartTarget: CallRunner._start_target,
-    do.AskNextRoute: CallRunner._ask_next_route,
-    do.Forward: CallRunner._forward,
+    do.StartTarget: targeting.start,
+    do.AskNextRoute: targeting.ask_next_route,
+    do.Forward: targeting.follow,
     do.RelayForward: CallRunner._relay_forward,
     do.Progress: CallRunner._progress,
     do.Accept: CallRunner._accept,

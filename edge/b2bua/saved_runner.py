@@ -127,19 +127,19 @@ def save(call: CallRunner, wires: Wires, held: Held, now: float) -> SavedRunner:
         saved_call.save(call._call),
         legs,
         [],
-        call._legs_made,
-        call._attempts,
-        call._branch_attempt,
+        call.legs_made,
+        call.tries.all,
+        call.tries.branch,
         {},
         {},
-        call._winner_sip,
+        call.tries.winner_call_id,
         {name: wires.left(timer) for name, timer in call._timers.items()},
         call.media.save(),
         held(call.id),
-        call._target_claim,
+        call.claim,
     )
-    if call._target_claim is not None:
-        saved.target_held = held(call._target_claim)
+    if call.claim is not None:
+        saved.target_held = held(call.claim)
     there = {leg.id for leg in legs}
     for leg_id, leg in call.legs.items():
         if isinstance(leg, BridgeLeg) and leg_id not in there:
@@ -147,14 +147,14 @@ def save(call: CallRunner, wires: Wires, held: Held, now: float) -> SavedRunner:
             kept = SavedRequest(request.method, request.uri, request.headers.raw())
             saved.bridges.append(SavedBridge(leg_id, kept, leg.far_call, leg.gone))
     targets = call.plan.targets
-    for leg_id, target in call._leg_target.items():
+    for leg_id, target in call.tries.target.items():
         for index, known in enumerate(targets):
             if known is target:
                 saved.leg_target[leg_id] = index
                 break
         else:
             saved.old_targets[leg_id] = target
-    saved.finish, saved.reason, saved.refusal = call._finish, call._reason, call._refusal
+    saved.finish, saved.reason, saved.refusal = call._finish, call.reason, call.refusal
     saved.conversation = call.conversation if call.conversation != call.id else None
     saved.taken = call.taken
     saved.answered_here = call._here is not None
@@ -179,18 +179,18 @@ def restore(
     call.started_at = saved.started_at
     call.began = None
     call.media.restore(saved.media)
-    call._legs_made = saved.legs_made
-    call._attempts = saved.attempts
-    call._branch_attempt = saved.branch_attempt
-    call._leg_target = {
+    call.legs_made = saved.legs_made
+    call.tries.all = saved.attempts
+    call.tries.branch = saved.branch_attempt
+    call.tries.target = {
         leg_id: decided.plan.targets[index]
         for leg_id, index in saved.leg_target.items()
         if index < len(decided.plan.targets)
     }
-    call._leg_target.update(saved.old_targets)
-    call._winner_sip = saved.winner_sip
-    call._target_claim = saved.target_claim
-    call._finish, call._reason, call._refusal = saved.finish, saved.reason, saved.refusal
+    call.tries.target.update(saved.old_targets)
+    call.tries.winner_call_id = saved.winner_sip
+    call.claim = saved.target_claim
+    call._finish, call.reason, call.refusal = saved.finish, saved.reason, saved.refusal
     call.conversation = saved.conversation or call_id
     call.taken = saved.taken
     for leg_saved in saved.legs:
@@ -227,8 +227,8 @@ def resume(call: CallRunner, saved: SavedRunner, last: datetime) -> None:
     """Let a restored call go on: what was under way inside the edge is asked for again."""
     if saved.finish is not None:
         # it was over: only its media and its record are left to do
-        call._engine.calls.finished(call, call._engine.driver.now())
-        call._task(call._close())
+        call.engine.calls.finished(call, call.engine.driver.now())
+        call.task(call._close())
         return
     if saved.answered_here:
         lost(call, last, "the edge was restarted during a fax")
@@ -237,7 +237,7 @@ def resume(call: CallRunner, saved: SavedRunner, last: datetime) -> None:
         lost(call, last, "the edge was restarted during a transfer")
         return
     call._run(saved_call.resume(call._call))
-    call._drain()
+    call.drain()
 
 
 def join(calls: Callable[[str], CallRunner | None], call: CallRunner, saved: SavedRunner) -> None:
@@ -269,7 +269,7 @@ def _carrier_on(call: CallRunner, leg_id: LegId) -> str | None:
     if leg_id == "a":
         source = call.attempt.source
         return source.name if source.kind is SourceKind.CARRIER else None
-    target = call._leg_target.get(leg_id)
+    target = call.tries.target.get(leg_id)
     return target.name if target is not None and target.kind is TargetKind.CARRIER else None
 
 

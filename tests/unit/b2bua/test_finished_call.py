@@ -14,7 +14,7 @@ import pytest
 
 from config.snapshot import EMPTY
 from dialplan.model import CallAttempt, Direction, RoutePlan, Source, SourceKind, Target, TargetKind
-from edge.b2bua import runner as runner_module
+from edge.b2bua import targeting
 from edge.b2bua.call import CallTimers
 from edge.b2bua.calls import Calls
 from edge.b2bua.engine import Engine
@@ -109,7 +109,7 @@ async def test_call_is_gone_when_it_ends(monkeypatch: pytest.MonkeyPatch, hangs_
     async def prepare(*values: object, **options: object) -> Prepared:
         return Prepared((BranchPlan("bob", FLOW, invite, "edge", SDP_A, None),))
 
-    monkeypatch.setattr(runner_module, "prepare", prepare)
+    monkeypatch.setattr(targeting, "prepare", prepare)
     a = UasLeg(
         "a", port, FLOW, _nobody, world.timers, request(INVITE.format(extra="Supported: x"), SDP_A), TransactionId(1)
     )
