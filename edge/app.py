@@ -115,6 +115,9 @@ CANNOT_START = (ConfigError, ListenError, AdminPortTaken, RelayError, BadOption,
 STOP_SECONDS = 3.0
 """How long ended calls get to be acknowledged when the edge stops."""
 
+DRAIN_SECONDS = 5.0
+"""How long an edge that drains stays at least: whoever chooses among edges asks it once more, and hears 503."""
+
 _RELAY_WAITS = 600
 """Seconds for which the relay of an edge that was killed keeps its calls for the next."""
 _TIMER_C = 610.0
@@ -155,6 +158,7 @@ class Edge:
         self._stack.callback(lambda: self.hep.close() if self.hep is not None else None)
         self.reload = SettingsReload(self, load or (lambda: self.settings))
         self._random = random.Random()
+        self._stays_until = 0.0
 
     async def start(self) -> None:
         """Bring everything up; the last thing is to listen."""
@@ -398,6 +402,8 @@ class Edge:
 
     def drain(self) -> int:
         """Take no new calls from now on; how many are up."""
+        if not self.admission.draining:
+            self._stays_until = self.clock.now() + DRAIN_SECONDS
         self.admission.draining = True
         self.faxes.draining = True
         if not len(self.calls):
@@ -554,8 +560,18 @@ class Edge:
         await self.exchange.quiet(STOP_SECONDS)
 
     def when_drained(self, done: Callable[[], None]) -> None:
-        """Call `done` once a drained edge has no call left."""
-        self.calls.on_empty = lambda: done() if self.admission.draining else None
+        """Call `done` once a drained edge has no call left, and has said for a while that it takes none."""
+
+        def look() -> None:
+            left = self._stays_until - self.clock.now()
+            if not self.admission.draining or len(self.calls):
+                return
+            if left > 0:
+                asyncio.get_running_loop().call_later(left, look)
+            else:
+                done()
+
+        self.calls.on_empty = look
 
 
 async def serve(settings: Settings, load: Callable[[], Settings] | None = None) -> None:

@@ -150,10 +150,10 @@ class Site:
         return self.folder / f"edge{n + 1}.toml"
 
     def _edge(self, n: int) -> None:
-        """An edge, started anew whenever it ends, as systemd does."""
+        """An edge, started anew when it crashes (systemd: `Restart=on-failure`); one that was drained stays out."""
         script = (
             f'while :; do "{COMMAND}" run --config "{self._config(n)}" & echo $! >"{self.folder}/edge{n + 1}.pid";'
-            " wait $!; sleep 0.2; done"
+            " wait $! && break; sleep 0.2; done"
         )
         self._program(f"so-edge{n + 1}", f"edge{n + 1}", "sh", "-c", script)
 

@@ -13,6 +13,7 @@ from peers.edge import Edge
 from peers.fixtures import Peers
 from peers.phone import Account
 from peers.process import poll
+from peers.raw import Raw
 
 pytestmark = pytest.mark.phones
 
@@ -184,3 +185,42 @@ def test_stopping_with_a_call_up(edge: Edge, peers: Peers) -> None:
     edge.stop()
     ann.wait_closed()
     ben.wait_closed()
+
+
+def test_draining_with_a_call_up(edge: Edge, peers: Peers) -> None:
+    """`sip-edge drain`: new calls get 503 with Retry-After, so does OPTIONS; `/readyz` says so and `/healthz` is well.
+    The call that is up goes on, and its end is the daemon's, which nobody needs to end."""
+    edge.start()
+    edge.provision(DOCUMENT)
+    ann = peers.phone("baresip", Account("annie", PASSWORDS["annie"], edge.server()), tone=440)
+    ben = peers.pjsua(Account("benno", PASSWORDS["benno"], edge.server()), tone=1010)
+    ann.wait_registered()
+    ben.wait_registered()
+    ann.dial("202")
+    ben.wait_incoming()
+    ben.answer()
+    ann.wait_established()
+    done = edge.command("drain")
+    assert done.returncode == 0 and "1" in done.stdout
+    refused = peers.sipp(
+        "uac_phone_refused", remote=edge.server(), called="201", caller="benno", username="benno",
+        password=PASSWORDS["benno"], challenge=401, status=503,
+    ).wait()  # fmt: skip
+    assert refused.responses(503)[0].header("Retry-After") == "5"
+    with Raw(edge.server()) as border:
+        border.send(
+            f"OPTIONS sip:{edge.server()} SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1:{border.port};branch=z9hG4bKdrain\r\n"
+            f"From: <sip:border@127.0.0.1>;tag=1\r\nTo: <sip:{edge.server()}>\r\nCall-ID: drain\r\nCSeq: 1 OPTIONS\r\n"
+            "Max-Forwards: 70\r\nContent-Length: 0\r\n\r\n"
+        )
+        answer = border.final()
+        assert answer is not None and (answer.status, answer.header("Retry-After")) == (503, "5")
+    assert edge.get("/healthz")[0] == 200
+    status, why = edge.get("/readyz")
+    assert (status, "draining" in why) == (503, True)
+    tones.talk()
+    ann.hangup()
+    ben.wait_closed()
+    assert edge.process.wait(15) == 0
+    peers.stop_phones()
+    tones.assert_heard(ben.recording, 440)

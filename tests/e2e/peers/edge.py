@@ -160,11 +160,16 @@ class Edge:
         )
 
     def provision(self, document: Document) -> None:
-        """Apply a provisioning document. Fails with the command's words when it is refused."""
+        """Apply a provisioning document; a running edge knows it when this returns. Fails with the command's words when
+        it is refused."""
         file = self.folder / "provisioning.yaml"
+        running = self._process is not None and self._process.running
+        known = self.metric("sip_edge_snapshot_version") if running else 0.0
         file.write_text(yaml.safe_dump(dict(document), sort_keys=False))
         done = self.command("provision", "apply", str(file))
         assert done.returncode == 0, f"provision apply: {done.stdout}{done.stderr}"
+        if running and "nothing to change" not in done.stdout.lower():
+            poll(lambda: self.metric("sip_edge_snapshot_version") > known, "the edge follows its provisioning")
 
     # -- what it says ------------------------------------------------------------------------------------------------
 
