@@ -181,6 +181,9 @@ class Settings(BaseSettings):
     """`rtpengine`: the processes that `rtpengines` names, which bridge SRTP to RTP and transcode."""
     relay_socket: Path | None = None
     """Command socket of an embedded relay that runs already; None: the edge runs one of its own."""
+    relay_processes: Annotated[int, Field(ge=1, le=64)] | None = None
+    """How many embedded relay processes share the media ports; None: one for each core, more where the limit of file
+    descriptors wants it."""
     rtpengines: Annotated[tuple[RtpEngine, ...], NoDecode, BeforeValidator(_split)] = ()
     """Their ng ports."""
     srtp_without_tls: bool = False
@@ -304,6 +307,10 @@ class Settings(BaseSettings):
             faults.append('rtpengines: set relay = "rtpengine" as well, or leave them out')
         if self.relay == "rtpengine" and self.relay_socket is not None:
             faults.append("relay_socket: names an embedded relay, and relay is rtpengine; leave one of them out")
+        if self.relay_processes is not None and (self.relay == "rtpengine" or self.relay_socket is not None):
+            faults.append("relay_processes: counts embedded relays that the edge starts; leave it out")
+        elif (self.media_ports[1] - self.media_ports[0] - 1) // 8 < (self.relay_processes or 1):
+            faults.append("relay_processes: each wants 8 media ports at least; widen media_ports, or set fewer")
         places_of_relays = [(engine.host, engine.port) for engine in self.rtpengines]
         if len(set(places_of_relays)) != len(places_of_relays):
             faults.append("rtpengines: one is named twice")

@@ -106,6 +106,8 @@ class Reason(StrEnum):
     SRTP_REQUIRED = "srtp-required"
     SRTP_NOT_POSSIBLE = "srtp-not-possible"
     BAD_REQUEST = "bad-request"
+    MEDIA_FULL = "media-full"
+    """The relay has no room for one more call."""
     UNAVAILABLE = "unavailable"
     """This edge cannot take the call: it drains, or its relay is away."""
 

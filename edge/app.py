@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
 from datetime import timedelta
 from importlib.metadata import version
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 from typing import Literal, NoReturn
 from uuid import UUID, uuid4
 
@@ -76,6 +76,7 @@ from edge.registrar.keeper import Keeper
 from edge.registrar.neighbours import Neighbours
 from edge.registrar.qualify import Qualifier
 from edge.registrar.registrar import Registrar, RegistrarSettings
+from edge.relays import allow_descriptors, media_address, media_relay
 from edge.reload import SettingsReload
 from edge.sip.auth.nonce import Nonces
 from edge.sip.endpoint import Endpoint
@@ -89,7 +90,6 @@ from edge.transport.driver import Driver, Listener
 from edge.transport.errors import ListenError
 from edge.transport.exchange import Exchange
 from edge.transport.guard import Guard, GuardLimits, Network
-from edge.transport.own_address import own_address
 from edge.transport.reach import reach
 from edge.transport.resolver import CaresDns, Resolver
 from edge.transport.size import Sizes
@@ -101,11 +101,8 @@ from media.fax.engine import FaxEngine, FaxOptions
 from media.fax.outbox import Outbox, SmtpServer, SmtpTransport, Transport
 from media.fax.spool import Spool as FaxSpool
 from media.fax.tables import Acquire, FaxTables
-from media.relay.child import RelayChild
 from media.relay.port import RelayError
-from media.relay.process import BadOption, Bind, RelayOptions
-from media.relay.rtpengine import RtpEngineAddress, RtpEngineRelay
-from media.relay.rtpio import RtpIoRelay
+from media.relay.process import BadOption
 
 log = get_logger("app")
 
@@ -118,8 +115,6 @@ STOP_SECONDS = 3.0
 DRAIN_SECONDS = 5.0
 """How long an edge that drains stays at least: whoever chooses among edges asks it once more, and hears 503."""
 
-_RELAY_WAITS = 600
-"""Seconds for which the relay of an edge that was killed keeps its calls for the next."""
 _TIMER_C = 610.0
 """Over the longest `answer_timeout` that there may be: calls have their own timer, which a reload may change."""
 
@@ -179,7 +174,7 @@ class Edge:
         await self.store.start()
         stack.push_async_callback(self.store.stop)
 
-        self.relay = self._relay()
+        self.relay = media_relay(settings)
         await self.relay.start()
         stack.push_async_callback(self.relay.stop)
 
@@ -476,19 +471,9 @@ class Edge:
 
     # -- parts ------------------------------------------------------------------------------------------------------
 
-    def _relay(self) -> RtpIoRelay | RtpEngineRelay:
-        settings = self.settings
-        if settings.relay == "rtpengine":
-            addresses = tuple(RtpEngineAddress(e.host, e.port, e.weight) for e in settings.rtpengines)
-            return RtpEngineRelay(addresses, settings.edge_name, lost_after=settings.media_timeout)
-        if settings.relay_socket is not None:
-            return RtpIoRelay(str(settings.relay_socket))
-        options = relay_options(settings, str(settings.data_dir / "relay.sock"), alone=_RELAY_WAITS)
-        return RtpIoRelay(child=RelayChild(options))
-
     def _faxes(self, acquire: Acquire, box: SecretBox) -> FaxDesk:
         settings = self.settings
-        media = _media_address(settings)
+        media = media_address(settings)
         spool = FaxSpool(settings.data_dir / "fax")
         engine = FaxEngine(spool, FaxOptions(media, settings.media_ports))
         tables = FaxTables(acquire)
@@ -581,6 +566,7 @@ async def serve(settings: Settings, load: Callable[[], Settings] | None = None) 
     Raises ConfigError where it cannot start, with the thing and the remedy.
     """
     gc.set_threshold(*GC_THRESHOLDS)
+    allow_descriptors()
     lines = LineWriter(2)
     configure(lines, settings.log_level, settings.log_mask_numbers)
     edge = Edge(settings, lambda: lines.dropped, load)
@@ -614,22 +600,6 @@ async def serve(settings: Settings, load: Callable[[], Settings] | None = None) 
             await edge.stop()
     finally:
         lines.close()
-
-
-def relay_options(settings: Settings, socket_path: str, *, alone: int = 0) -> RelayOptions:
-    """What the relay process is started with."""
-    return RelayOptions(
-        socket=socket_path,
-        bind=(Bind(_media_address(settings), "main", settings.media_advertised or ""),),
-        ports=settings.media_ports,
-        timeout=int(settings.media_timeout),
-        alone=alone,
-    )
-
-
-def _media_address(settings: Settings) -> str:
-    bind = settings.media_address
-    return own_address(bind) if ip_address(bind).is_unspecified else bind
 
 
 def _hep(settings: Settings) -> HepExport | None:

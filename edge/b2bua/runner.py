@@ -49,7 +49,7 @@ from edge.cdr.record import Attempt, CallRecord, finished_fields
 from edge.channels.ledger import LimitReached
 from edge.observability.logging import get_logger
 from edge.sip.causes import REFUSALS
-from media.relay.port import RelayError, RelayStats, UnusableSdp
+from media.relay.port import RelayError, RelayFull, RelayStats, UnusableSdp
 from media.sdp.srtp import Srtp
 
 if TYPE_CHECKING:
@@ -416,7 +416,8 @@ class CallRunner:
         except RelayError as error:
             log.warning("relay.failed", call=self.id, detail=str(error))
             if action.purpose == "offer":
-                self.refusal = Refusal(Reason.UNAVAILABLE, f"the media relay: {error}")
+                reason = Reason.MEDIA_FULL if isinstance(error, RelayFull) else Reason.UNAVAILABLE
+                self.refusal = Refusal(reason, f"the media relay: {error}")
             self.post("a", ev.RelayFailed(action.purpose, action.leg, 503, str(error)))
         else:
             self.post("a", ev.Relayed(action.purpose, action.leg, sdp))

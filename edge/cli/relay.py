@@ -11,7 +11,7 @@ from edge.cli.output import CommandError
 
 def relay(config: Config = None) -> None:
     """Run the media relay that the settings' `relay_socket` names, until SIGTERM."""
-    from edge.app import relay_options
+    from edge.relays import relay_options
 
     chosen = settings(config)
     if chosen.relay_socket is None:

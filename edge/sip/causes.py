@@ -75,6 +75,7 @@ REFUSALS: Final[Mapping[str, tuple[int, int]]] = MappingProxyType({
     "srtp-required": (488, 65),
     "srtp-not-possible": (488, 65),
     "bad-request": (400, 111),
+    "media-full": (503, 34),
     "unavailable": (503, 41),
 })  # fmt: skip
 """`dialplan.model.Reason` value → (SIP status, Q.850 cause). Limits never answer 600 or 603 (domain rule 5.1.9)."""

@@ -16,7 +16,11 @@ Side = Literal["a", "b"]
 
 
 class RelayError(Exception):
-    """The relay is away, out of ports, or refused; the text names which and is fit for an operator."""
+    """The relay is away, full, or refused; the text names which and is fit for an operator."""
+
+
+class RelayFull(RelayError):
+    """The relay works and has no room for one more call; the text says of what there is too little."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -225,7 +225,7 @@ async def serve(options: RelayOptions) -> None:
     clear_stale(events_path)
     for bind in options.bind:
         _try_address(bind)
-    _allow_descriptors(options)
+    descriptors = _allow_descriptors()
     os.umask(0o117)
     extra = ["-F", "-s", f"cunix:{options.socket}"]
     for bind in options.bind:
@@ -245,7 +245,8 @@ async def serve(options: RelayOptions) -> None:
         local = int(any(ipaddress.ip_address(b.address).is_loopback for b in options.bind))
         greeting = (
             f"ready notify={engine.rtpp_nsock_spec} timeout={options.timeout} setup={options.setup_timeout} "
-            f"pid={os.getpid()} loopback={local} options={options.fingerprint} networks={networks}\n"
+            f"pid={os.getpid()} loopback={local} options={options.fingerprint} networks={networks} "
+            f"ports={options.ports[0]}-{options.ports[1]} descriptors={descriptors}\n"
         ).encode()
         server = await loop.create_unix_server(lambda: _Events(greeting, clients), events_path)
         notices: socket.socket = engine.rtpp_nsock
@@ -304,12 +305,11 @@ def _try_address(bind: Bind) -> None:
             raise BadOption(f"--bind {bind.address}: not an address of this machine ({error.strerror})") from None
 
 
-def _allow_descriptors(options: RelayOptions) -> None:
+def _allow_descriptors() -> int:
+    """As many file descriptors as this process may have; how many."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    wanted = options.ports[1] - options.ports[0] + 100
-    if hard != resource.RLIM_INFINITY and hard < wanted:
-        sys.stderr.write(f"WARN: {wanted} ports but only {hard} file descriptors: raise LimitNOFILE\n")
+    return sys.maxsize if hard == resource.RLIM_INFINITY else hard
 
 
 def _tell_ready() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -18,8 +18,9 @@ import structlog
 from media.relay import rtpproxy_commands as commands
 from media.relay.child import RelayChild
 from media.relay.connection import CommandConnection, EventConnection
-from media.relay.port import RelayError
+from media.relay.port import RelayError, RelayFull
 from media.relay.process import EVENTS_SUFFIX
+from media.relay.room import Room, room
 from media.relay.rtpio_session import RtpIoSession
 
 _SESSION_ID: Final = re.compile(r"[A-Za-z0-9._~-]{1,200}")
@@ -30,8 +31,9 @@ _LONGEST_DELAY: Final = 0.5
 class RtpIoRelay:
     """A `MediaRelay`: one relay process, at `socket_path`, or the `child` that this object then starts and ends.
 
-    `command_timeout` (seconds): how long the relay may take to answer. `hold_timeout` (seconds): silence allowed while
-    a call is on hold. `observe(seconds)` is told how long each exchange with the relay took.
+    `name` tells it from the others of an edge. `command_timeout` (seconds): how long the relay may take to answer.
+    `hold_timeout` (seconds): silence allowed while a call is on hold. `observe(seconds)` is told how long each exchange
+    with the relay took.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class RtpIoRelay:
         socket_path: str = "",
         *,
         child: RelayChild | None = None,
+        name: str = "embedded",
         command_timeout: float = 2.0,
         hold_timeout: int = 7200,
         observe: Callable[[float], None] | None = None,
@@ -58,11 +61,14 @@ class RtpIoRelay:
         self._down = asyncio.Event()
         self._why_away = "not started"
         self._log = structlog.get_logger("media.relay")
+        self.name = name
         self.hold_timeout = hold_timeout
         self.timeout = 0
         self.setup_timeout = 0
         self.notify = ""
         self.on_loopback = False
+        self.room: Room | None = None
+        """How many calls it has room for; None: not known."""
 
     async def start(self) -> None:
         """Start the child where there is one, and connect. Raises RelayError."""
@@ -109,16 +115,33 @@ class RtpIoRelay:
     @property
     def instances(self) -> dict[str, bool]:
         """The one process."""
-        return {"embedded": self.ready}
+        return {self.name: self.ready}
 
     def session(self, session_id: str, on_media_timeout: Callable[[], None]) -> RtpIoSession:
         """A session for a call; no I/O. The same id on a relay that still has it takes it over (after a restart here).
 
         Raises ValueError on an id that is no plain word of at most 200 characters.
         """
+        self.check_id(session_id)
+        return RtpIoSession(self, session_id, on_media_timeout)
+
+    @staticmethod
+    def check_id(session_id: str) -> None:
+        """Raises ValueError on an id that is no plain word of at most 200 characters."""
         if not _SESSION_ID.fullmatch(session_id):
             raise ValueError(f"relay session id {session_id[:80]!r}: letters, digits and ._~- only, at most 200")
-        return RtpIoSession(self, session_id, on_media_timeout)
+
+    def places(self) -> Sequence[RtpIoRelay]:
+        """Where a new session may go. Raises RelayError where it may not."""
+        if self._commands is None:
+            raise RelayError(f"the media relay is away: {self._why_away}")
+        if self.room is not None and len(self._sessions) >= self.room.calls:
+            raise RelayFull(self.room.text)
+        return (self,)
+
+    def named(self, name: str) -> RtpIoRelay | None:
+        """The process that a saved session is in."""
+        return self
 
     async def media_in_relay(self) -> int:
         """Media that exist in the relay, whoever made them: more than this process knows of is a leak. RelayError."""
@@ -189,10 +212,13 @@ class RtpIoRelay:
             lambda: CommandConnection(limit, self._disconnected, self._observe), self._path
         )
         _, made = await asyncio.wait_for(opening, limit)
-        version = (await made.ask(commands.VERSION, 1))[0]
-        if version != commands.BASE_VERSION or self._events is None:
+        try:
+            version = (await made.ask(commands.VERSION, 1))[0]
+            if version != commands.BASE_VERSION or self._events is None:
+                raise RelayError(f"what answers at {self._path} is no RTPProxy, or it ended: {version[:80]!r}")
+        except BaseException:
             made.close()
-            raise RelayError(f"what answers at {self._path} is no RTPProxy, or it ended: {version[:80]!r}")
+            raise
         self._commands = made
 
     async def _connect_events(self) -> None:
@@ -217,6 +243,8 @@ class RtpIoRelay:
         except (KeyError, ValueError) as error:
             raise RelayError(f"the relay's greeting cannot be read: {error!r}") from None
         self._networks = {label: address for label, _, address in pairs}
+        low, _, high = said.get("ports", "").partition("-")
+        self.room = room((int(low), int(high)), int(said["descriptors"])) if low and "descriptors" in said else None
 
     def _disconnected(self, which: CommandConnection, reason: str) -> None:
         if which is self._commands:

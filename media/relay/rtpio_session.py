@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Protocol
 
 from media.relay import rtpproxy_commands as commands
 from media.relay.origins import Origins
-from media.relay.port import RelayError, RelayStats, Side
+from media.relay.port import RelayError, RelayFull, RelayStats, Side
 from media.relay.rtpproxy_commands import other
-from media.sdp.lines import Media, parse
+from media.sdp.lines import Media, Sdp, parse
 from media.sdp.rewrite import endpoint, require_media, rewrite
 
 if TYPE_CHECKING:
@@ -26,6 +27,18 @@ if TYPE_CHECKING:
 
 # For a peer whose address is not known: the engine then learns it from the first packet.
 _UNKNOWN = ("0.0.0.0", "::")
+
+
+class Places(Protocol):
+    """The relay processes among which a session finds its own."""
+
+    def places(self) -> Sequence[RtpIoRelay]:
+        """Where a new session may go, best first. Raises RelayError where there is none."""
+        ...
+
+    def named(self, name: str) -> RtpIoRelay | None:
+        """The process that a saved session is in; None: there is none of that name any more."""
+        ...
 
 
 class _Medium:
@@ -40,7 +53,7 @@ class _Medium:
 
 
 class RtpIoSession:
-    """A `RelaySession`; made by `RtpIoRelay.session`."""
+    """A `RelaySession`; made by `RtpIoRelay.session` or `EmbeddedRelays.session`."""
 
     __slots__ = (
         "_answered",
@@ -51,6 +64,8 @@ class RtpIoSession:
         "_media",
         "_on_media_timeout",
         "_origins",
+        "_placed",
+        "_places",
         "_relay",
         "_shown",
         "_supervised",
@@ -58,10 +73,13 @@ class RtpIoSession:
         "passive",
     )
 
-    def __init__(self, relay: RtpIoRelay, session_id: str, on_media_timeout: Callable[[], None]) -> None:
+    def __init__(self, places: Places, session_id: str, on_media_timeout: Callable[[], None]) -> None:
         self.id = session_id
         self.passive = False
-        self._relay = relay
+        self._places = places
+        # The process of its own, from the first description on.
+        self._relay: RtpIoRelay | None = None
+        self._placed = False
         self._on_media_timeout = on_media_timeout
         self._media: dict[int, _Medium] = {}
         # Per side: the medium its last SDP began with, whose silence ends the call.
@@ -86,6 +104,7 @@ class RtpIoSession:
             "answered": self._answered,
             "holds": self._holds,
             "passive": self.passive,
+            "relay": self._relay.name if self._relay is not None else "",
         }
 
     def restore(self, saved: Mapping[str, Any]) -> None:
@@ -102,11 +121,16 @@ class RtpIoSession:
         self.passive = saved.get("passive", False)
         if saved.get("holds", False) and self._media:
             self._holds = True
-            self._relay.hold(self)
+            self._relay = self._places.named(saved.get("relay", ""))
+            self._placed = True
+            if self._relay is None:
+                self._gone = "the relay process of this call is not there any more"
+            else:
+                self._relay.hold(self)
 
     async def check(self) -> bool:
         """See `RelaySession.check`."""
-        if not self._holds or self._gone:
+        if not self._holds or self._gone or self._relay is None:
             return not self._gone
         numbers = list(self._media)
         asked = "".join(commands.query(self.id, number, "a") for number in numbers)
@@ -136,7 +160,28 @@ class RtpIoSession:
             raise RelayError(self._gone)
         description = parse(sdp)
         require_media(description)
-        relay = self._relay
+        if self._placed:
+            assert self._relay is not None
+            return await self._forward(self._relay, description, origin, leg, early, trusted, network)
+        for relay in self._places.places():
+            try:
+                return await self._forward(relay, description, origin, leg, early, trusted, network)
+            except RelayError as error:
+                if self._placed or self._gone:
+                    raise
+                failed = error
+        raise failed
+
+    async def _forward(
+        self,
+        relay: RtpIoRelay,
+        description: Sdp,
+        origin: Side,
+        leg: str,
+        early: bool,
+        trusted: bool,
+        network: str,
+    ) -> bytes:
         label, address = relay.network(network, self._ipv6.get(other(origin)))
         if not early and other(origin) in self._supervised:
             self._answered = True
@@ -153,21 +198,39 @@ class RtpIoSession:
             believed = None if peer.loopback and not relay.on_loopback else peer.address
             where = believed or _UNKNOWN[peer.ipv6]
             fixed = trusted and believed is not None
-            text += self._command(number, origin, where, peer.port, peer.ipv6, label, fixed, peer.held, first=not asked)
+            text += self._command(
+                relay, number, origin, where, peer.port, peer.ipv6, label, fixed, peer.held, first=not asked
+            )
             asked.append((index, number))
         if asked:
             relay.hold(self)
-            self._holds = True
+            self._relay, self._holds = relay, True
             self._supervised[origin] = asked[0][1]
-            replies = await relay.ask(text.encode("ascii"), len(asked))
-            address = self._read(replies, asked, ports)
+            try:
+                replies = await relay.ask(text.encode("ascii"), len(asked))
+                address = self._read(relay, replies, asked, ports)
+            except RelayError:
+                if not self._placed and not self._gone:
+                    self._leave(relay)
+                raise
+            self._placed = True
             self._shown[other(origin)] = address
         else:
             address = self._shown.get(other(origin), address)
         return self._origins.write(rewrite(description, ports, address), address, origin, leg)
 
+    def _leave(self, relay: RtpIoRelay) -> None:
+        """A process did not take this session: what it made of it by now goes, and another may be asked."""
+        with suppress(RelayError):
+            relay.ask(commands.delete(self.id).encode("ascii"), 1).add_done_callback(_heard)
+        relay.release(self)
+        self._relay, self._holds = None, False
+        self._media.clear()
+        self._supervised.clear()
+
     def _command(
         self,
+        relay: RtpIoRelay,
         number: int,
         origin: Side,
         address: str,
@@ -179,7 +242,6 @@ class RtpIoSession:
         *,
         first: bool,
     ) -> str:
-        relay = self._relay
         medium = self._media.get(number)
         if medium is None:
             medium = self._media[number] = _Medium(relay.setup_timeout)
@@ -206,7 +268,7 @@ class RtpIoSession:
             self.id, number, origin, address, port, ipv6=ipv6, network=network, fixed=fixed, timeout=changed
         )
 
-    def _read(self, replies: list[str], asked: list[tuple[int, int]], ports: list[int]) -> str:
+    def _read(self, relay: RtpIoRelay, replies: list[str], asked: list[tuple[int, int]], ports: list[int]) -> str:
         address = ""
         failed: RelayError | None = None
         for reply, (index, number) in zip(replies, asked, strict=True):
@@ -217,7 +279,7 @@ class RtpIoSession:
                 if medium is not None and len(medium.known) == 1:
                     # Not made: the next attempt has to make it. One that was made answers to that as well.
                     del self._media[number]
-                failed = error
+                failed = RelayFull(relay.room.text) if isinstance(error, RelayFull) and relay.room else error
                 continue
             if given is None:
                 self._media.pop(number, None)
@@ -242,16 +304,18 @@ class RtpIoSession:
     def _send_delete(self) -> asyncio.Future[list[str]]:
         self._gone = self._gone or "the media of this call were released"
         self._on_media_timeout = _nobody
-        self._relay.release(self)
+        relay = self._relay
+        if relay is not None:
+            relay.release(self)
         nothing: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
         nothing.set_result([])
-        if not self._holds:
+        if not self._holds or relay is None:
             return nothing
         text = ""
         for number in self._media:
             text += commands.query(self.id, number, "a") + commands.query(self.id, number, "b")
         try:
-            return self._relay.ask((text + commands.delete(self.id)).encode("ascii"), 2 * len(self._media) + 1)
+            return relay.ask((text + commands.delete(self.id)).encode("ascii"), 2 * len(self._media) + 1)
         except RelayError:
             return nothing
 
@@ -266,9 +330,15 @@ class RtpIoSession:
 
     def lose(self, reason: str) -> None:
         """The media are gone in the relay: `forward` fails from here on, and the call is told once."""
-        if not self._gone:
+        if not self._gone and self._placed:  # one that is about to be placed finds another relay
             self._gone = reason
             asyncio.get_running_loop().call_soon(self._on_media_timeout)
+
+
+def _heard(reply: asyncio.Future[list[str]]) -> None:
+    """Whether a session that another process takes could be ended is of no interest: it ends by its times."""
+    if not reply.cancelled():
+        reply.exception()
 
 
 def _nobody() -> None:

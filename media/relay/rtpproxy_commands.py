@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from media.relay.port import RelayError, Side
+from media.relay.port import RelayError, RelayFull, Side
 
 VERSION: Final = b"V\n"
 BASE_VERSION: Final = "20040107"
@@ -153,7 +153,7 @@ def _digits(word: str) -> bool:
 
 def _refused(reply: str) -> RelayError:
     if reply in _OUT_OF_PORTS:
-        return RelayError("the relay is out of ports: widen its range, or look for calls that were never ended")
+        return RelayFull("the relay is out of ports or file descriptors")
     if reply in _LABEL_UNKNOWN:
         return RelayError(f"the relay has no address for that network or family ({reply}): see its --bind")
     if reply in _OVERLOADED:

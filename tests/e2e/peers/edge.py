@@ -104,22 +104,22 @@ class Edge:
             process.process.kill()
             process.stop()
 
-    def relay_pid(self) -> int | None:
-        """The process of its embedded relay, which outlives a crash of the daemon."""
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as events:
-            events.settimeout(2)
-            try:
-                events.connect(str(self.data / "relay.sock.events"))
-                return int(events.recv(1000).decode().partition("pid=")[2].split()[0])
-            except OSError:
-                return None
+    def relay_pids(self) -> list[int]:
+        """The processes of its embedded relays, which outlive a crash of the daemon."""
+        found: list[int] = []
+        for path in sorted(self.data.glob("relay*.sock.events")):
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as events, contextlib.suppress(OSError):
+                events.settimeout(2)
+                events.connect(str(path))
+                found.append(int(events.recv(1000).decode().partition("pid=")[2].split()[0]))
+        return found
 
     def discard(self) -> None:
         """End whatever still runs of it, its relay and its database too, however it is, and remove its data."""
         self.kill()
-        if (relay := self.relay_pid()) is not None:
+        for relay in self.relay_pids():
             os.kill(relay, signal.SIGTERM)
-            poll(lambda: self.relay_pid() is None, "the embedded relay has ended")
+        poll(lambda: not self.relay_pids(), "the embedded relays have ended")
         pid = self.data / "database/postmaster.pid"
         if pid.exists():
             process = int(pid.read_text().split()[0])

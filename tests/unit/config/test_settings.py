@@ -86,6 +86,8 @@ def test_settings_are_frozen() -> None:
             {"SIP_EDGE_RTPENGINES": "a:1,a:1"},
             ["relay_socket: ", "named twice"],
         ),
+        ('relay_processes = 2\nrelay_socket = "r"', {}, ["relay_processes: counts embedded relays"]),
+        ("relay_processes = 4", {"SIP_EDGE_MEDIA_PORTS": "30000-30031"}, ["relay_processes: each wants 8 media ports"]),
         ("", {"SIP_EDGE_LISTENERS": "udp:0.0.0.0:5060,udp:0.0.0.0:5060"}, ["two listen on the same address and port"]),
     ],
 )

@@ -33,10 +33,12 @@ async def none_left(relay: AnyRelay) -> int:
 class RelayUnderTest:
     """A relay process as systemd would run it: not a child of the signalling process under test."""
 
-    def __init__(self, path: Path, *options: str) -> None:
+    def __init__(self, path: Path, *options: str, limit: int | None = None) -> None:
+        """`limit`: of file descriptors."""
         self.path = str(path)
+        fewer = ["prlimit", f"--nofile={limit}"] if limit else []
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "media.relay.process", "--socket", self.path, *options],
+            [*fewer, sys.executable, "-m", "media.relay.process", "--socket", self.path, *options],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
@@ -57,8 +59,8 @@ def start_relay(tmp_path: Path) -> Iterator[Callable[..., RelayUnderTest]]:
     """Starts relays of a test's own, ended after it."""
     started: list[RelayUnderTest] = []
 
-    def start(*options: str) -> RelayUnderTest:
-        started.append(RelayUnderTest(tmp_path / f"s{len(started)}", "--bind", "127.0.0.1", *options))
+    def start(*options: str, limit: int | None = None) -> RelayUnderTest:
+        started.append(RelayUnderTest(tmp_path / f"s{len(started)}", "--bind", "127.0.0.1", *options, limit=limit))
         return started[-1]
 
     yield start
