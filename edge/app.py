@@ -236,7 +236,13 @@ class Edge:
                 settings.register_min_expires, settings.register_max_expires, settings.register_default_expires
             ),
         )
-        self.keeper = Keeper(self.registrar, RegistrationsTable(acquire, settings.edge_name), clock, self.snapshot)
+        self.keeper = Keeper(
+            self.registrar,
+            RegistrationsTable(acquire, settings.edge_name),
+            clock,
+            self.snapshot,
+            self.driver.taken_over,
+        )
         self.qualifier = Qualifier(self.registrar, exchange, self.driver, self.ids, settings.realm, self._random.random)
         self.carriers = Carriers(
             self.driver,
@@ -419,14 +425,15 @@ class Edge:
         """Before another program takes the place of this one: what is written behind is written, faxes end."""
         await self.faxes.stop()
         until = self.clock.now() + STOP_SECONDS
-        while (self.keeper.pending or self.writer.unsynced) and self.clock.now() < until:
+        while (self.keeper.pending or self.writer.unsynced or self.driver.unsent) and self.clock.now() < until:
             await moment()
 
     def go(self) -> NoReturn:
-        """Let the program that is installed now take the place of this one, in this process: calls, listening sockets
-        and the relay stay. Does not return; what this program does after it is never done."""
+        """Let the program that is installed now take the place of this one, in this process: calls, listening sockets,
+        connections and the relay stay. Does not return; what this program does after it is never done."""
         if self._journal is not None:
             self._journal.flush()
+        self.driver.hand_over()
         inherited.leave(self.driver.listening())
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
@@ -592,7 +599,7 @@ async def serve(settings: Settings, load: Callable[[], Settings] | None = None) 
                     edge.upgrade.clear()
                     if await new_program_works():
                         await edge.make_ready_to_go()
-                        log.info("edge.upgrading", calls=len(edge.calls))
+                        log.info("edge.upgrading", calls=len(edge.calls), connections=edge.driver.connections)
                         lines.close()
                         edge.go()
         finally:

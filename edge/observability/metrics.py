@@ -69,6 +69,8 @@ class Live:
     bans: Mapping[str, int] = field(default_factory=dict)
     """Bans that run, by what is banned (source, user)."""
     draining: bool = False
+    connections: int = 0
+    """Open TCP and TLS connections."""
     retransmissions: int = 0
     """Messages sent again since the start."""
     attempts: Mapping[str, int] = field(default_factory=dict)
@@ -344,6 +346,7 @@ class _LiveCollector(Collector):
             ("trace_bytes", "Messages kept for traces", live.trace_bytes),
             ("live_faxes", "Faxes under way", live.faxes),
             ("attempts_up", "Call attempts that have not ended", live.attempts_up),
+            ("connections", "Open TCP and TLS connections", live.connections),
             ("draining", "1 if the edge takes no new calls", live.draining),
         ):
             yield GaugeMetricFamily(f"sip_edge_{name}", text, value=float(value))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Protocol, cast
 
@@ -44,12 +45,19 @@ class Keeper:
     """Carries every change of the registrar to the store, without anybody waiting."""
 
     def __init__(
-        self, registrar: Registrar, store: RegistrationStore, clock: Clock, snapshot: Callable[[], Snapshot]
+        self,
+        registrar: Registrar,
+        store: RegistrationStore,
+        clock: Clock,
+        snapshot: Callable[[], Snapshot],
+        taken_over: Callable[[], Mapping[Flow, Flow]] = dict,
     ) -> None:
+        """`taken_over`: connections of the last run that are still open, by their flow without its number."""
         self._registrar = registrar
         self._store = store
         self._clock = clock
         self._snapshot = snapshot
+        self._taken_over = taken_over
         self._writer: WriteBehind[Aor, None] = WriteBehind(self._save, self._failed)
         self._loaded = False
         self._stopped = asyncio.Event()
@@ -90,10 +98,13 @@ class Keeper:
             _log.warning("registrations.not_loaded", detail=str(error))
             return 0
         self._loaded = True
+        still_open = self._taken_over()
         bindings: list[Binding] = []
         for row in rows:
             try:
-                bindings.append(binding_of(row, now, utc))
+                binding = binding_of(row, now, utc)
+                flow = still_open.get(binding.source)
+                bindings.append(binding if flow is None else replace(binding, source=flow, connected=True))
             except (RemoteProtocolError, ValueError) as error:
                 _log.warning("registrations.bad_row", seat=row.aor, detail=str(error))
         self._registrar.restore(bindings, now)

@@ -60,9 +60,16 @@ class Endpoint:
         if len(data) > 4 or data.strip(b"\r\n\0"):
             self._receive(data, flow, now)
 
-    def connection_made(self, flow: Flow, initiator: bool) -> None:
-        """A connection is open; `initiator`: by us."""
-        self._framers[flow.connection] = StreamFramer(initiator)
+    def connection_made(self, flow: Flow, initiator: bool, rest: bytes = b"") -> None:
+        """A connection is open; `initiator`: by us. `rest`: see `unread`."""
+        framer = self._framers[flow.connection] = StreamFramer(initiator)
+        if rest:
+            framer.feed(rest)
+
+    def unread(self, flow: Flow) -> bytes:
+        """What came over a connection and is no whole message yet."""
+        framer = self._framers.get(flow.connection)
+        return framer.rest if framer is not None else b""
 
     def receive_stream(self, data: bytes, flow: Flow, now: float) -> bool:
         """Bytes of a connection, cut anywhere. A keep-alive is answered (RFC 5626 section 4.4.1).

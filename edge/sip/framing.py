@@ -48,6 +48,11 @@ class StreamFramer:
         """The ordinal of the message that has begun and is not complete, 0 where none has."""
         return self._count + 1 if self._buffer else 0
 
+    @property
+    def rest(self) -> bytes:
+        """What was fed and has not come out: a new framer that is fed this goes on where this one is."""
+        return (KeepAlive.PONG.value if self._crlf else b"") + bytes(self._buffer)
+
     def feed(self, data: bytes) -> list[bytes | KeepAlive]:
         """The messages and keep-alives completed by `data`.
 

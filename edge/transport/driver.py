@@ -31,14 +31,16 @@ from edge.sip.flow import Address, Flow, Transport
 from edge.sip.message import Request, Response
 from edge.sip.transaction.key import TransactionId
 from edge.sip.transaction.saved import SavedTransaction
-from edge.transport import inherited
+from edge.transport import handover, inherited, tls_keeper
 from edge.transport.certificate import speaks_for
 from edge.transport.clock import Clock
 from edge.transport.entrance import Entrance
 from edge.transport.errors import ConnectError, ListenError
 from edge.transport.guard import Guard, Verdict
+from edge.transport.handover import KeptConnection
 from edge.transport.resolver import ResolvedHop
 from edge.transport.tcp import StreamConnection, StreamLimits
+from edge.transport.tls_channel import TlsChannel
 from edge.transport.udp import UdpSocket, bound_socket, local_address
 
 _log = structlog.get_logger(__name__)
@@ -119,6 +121,7 @@ class Driver:
         self._scheduled = False
         self._all_closed: asyncio.Event | None = None
         self._sweep: asyncio.TimerHandle | None = None
+        self._held: list[Callable[[], None]] | None = []
         if guard is not None:
             guard.on_ban = self._close_all_of
 
@@ -142,11 +145,16 @@ class Driver:
                 self._listening.append((listener.transport, listener.bind, sock.fileno()))
                 local = local_address(sock)
                 self._advertise(listener, local)
-                made = partial(self._connection, listener.transport, local)
+                made = partial(self._connection, listener.transport, local, context)
                 if context is not None:
-                    self._servers.append(Entrance(self, sock, context, self.limits.handshake, made))
+                    self._servers.append(Entrance(self, sock, self.limits.handshake, made))
                 else:
                     self._servers.append(await loop.create_server(made, sock=sock))
+            left = handover.take()
+            for kept in left:
+                await self._take_over(kept)
+            if left:
+                _log.info("connections.taken_over", left=len(left), open=len(self._connections))
         except BaseException:
             await self.stop()
             raise
@@ -154,6 +162,72 @@ class Driver:
         for udp in self._udp.values():
             udp.start()
         self._sweep = loop.call_later(_SWEEP_EVERY, self._close_idle)
+        loop.call_soon(self._begin)
+
+    def _begin(self) -> None:
+        """Whoever started the driver has had the loop for himself until now: what came over connections follows."""
+        held, self._held = self._held, None
+        for each in held or ():
+            each()
+
+    async def _take_over(self, kept: KeptConnection) -> None:
+        """Go on with a connection of the program before this one."""
+        loop = asyncio.get_running_loop()
+        flow = kept.flow
+        self._last_number = max(self._last_number, flow.connection)
+        connection = StreamConnection(self, flow.transport, flow.connection, kept.listener, kept=kept)
+        try:
+            await loop.connect_accepted_socket(lambda: connection, socket.socket(fileno=kept.descriptor))
+        except OSError:
+            return  # its peer has gone meanwhile
+        if kept.reached is not None and not connection.closed:
+            self._ours[(flow.transport, kept.reached, kept.server_name)] = connection
+
+    @property
+    def unsent(self) -> bool:
+        """A peer has not yet read what was sent to it over a connection."""
+        return any(connection.unsent for connection in self._connections.values())
+
+    def hand_over(self) -> int:
+        """Leave all connections to the program that takes the place of this one; how many. To be called last: nothing
+        is read or sent any more. A peer that does not read at this moment is left alone, for half a message may be
+        on its way to it."""
+        reached = {connection.number: key for key, connection in self._ours.items()}
+        kept: list[KeptConnection] = []
+        secured: list[tuple[int, TlsChannel, socket.socket]] = []
+        for connection in self._connections.values():
+            if connection.closed or connection.unsent:
+                continue
+            unread, spoke = self._endpoint.unread(connection.flow), connection.spoke
+            descriptor, channel = connection.release()
+            if channel is not None:
+                try:
+                    near, far = socket.socketpair()
+                except OSError:  # no descriptors left
+                    continue
+                secured.append((descriptor, channel, far))
+                descriptor = near.detach()
+            _, address, server_name = reached.get(connection.number, (None, None, ""))
+            kept.append(
+                KeptConnection(
+                    descriptor,
+                    connection.flow,
+                    connection.listener,
+                    connection.names,
+                    unread,
+                    spoke,
+                    address,
+                    server_name,
+                )
+            )
+        if secured:
+            tls_keeper.keep(secured)
+        handover.leave(kept)
+        return len(kept)
+
+    def taken_over(self) -> dict[Flow, Flow]:
+        """Connections of the program before this one that are open, by their flow without its number."""
+        return {c.flow._replace(connection=0): c.flow for c in self._connections.values() if c.kept is not None}
 
     def listening(self) -> list[tuple[Transport, Address, int]]:
         """The sockets of all listeners: transport, address as configured, descriptor."""
@@ -161,6 +235,7 @@ class Driver:
 
     async def stop(self, seconds: float = 1.0) -> None:
         """Close everything; connections get `seconds` to write what they still hold."""
+        self._held = None
         if self._sweep is not None:
             self._sweep.cancel()
         for server in self._servers:
@@ -516,6 +591,7 @@ class Driver:
         already = self._per_source.get(source, 0)
         if (
             connection.listener is not None
+            and connection.kept is None
             and self._guard is not None
             and self._guard.admit_connection(
                 flow.remote.host,
@@ -529,11 +605,17 @@ class Driver:
         connection.heard_at = self._clock.now()
         self._connections[connection.number] = connection
         self._per_source[source] = already + 1
-        self._endpoint.connection_made(flow, connection.listener is None)
+        unread = connection.kept.unread if connection.kept is not None else b""
+        self._endpoint.connection_made(flow, connection.listener is None, unread)
         return True
 
     def stream_received(self, connection: StreamConnection, data: bytes) -> None:
         """Bytes came over a connection (`StreamUser`)."""
+        if self._held is not None:
+            self._held.append(lambda: self.stream_received(connection, data))
+            return
+        if connection.number not in self._connections:
+            return  # it has gone while they were held
         now = self._clock.now()
         connection.heard_at = now
         if (
@@ -556,6 +638,9 @@ class Driver:
 
     def connection_lost(self, connection: StreamConnection) -> None:
         """A connection is gone (`StreamUser`)."""
+        if self._held is not None:
+            self._held.append(lambda: self.connection_lost(connection))
+            return
         del self._connections[connection.number]
         source = self._source(connection)
         self._per_source[source] -= 1
@@ -599,10 +684,11 @@ class Driver:
         self,
         transport: Transport,
         listener: Address | None,
-        accept: Callable[[tuple[str, ...]], bool] | None = None,
+        context: ssl.SSLContext | None,
     ) -> StreamConnection:
         self._last_number += 1
-        return StreamConnection(self, transport, self._last_number, listener, accept)
+        channel = TlsChannel(context, server_side=True) if context is not None else None
+        return StreamConnection(self, transport, self._last_number, listener, channel)
 
     async def _connect(self, transport: Transport, address: Address, server_name: str) -> StreamConnection:
         context = self.tls_client if transport == "tls" else None
@@ -618,14 +704,15 @@ class Driver:
             strangers.append(names)
             return False
 
+        self._last_number += 1
+        channel = TlsChannel(context, server_side=False, server_name=server_name) if context is not None else None
+        connection = StreamConnection(
+            self, transport, self._last_number, None, channel, accept if context is not None else None
+        )
         try:
             async with asyncio.timeout(self.limits.connect):
-                _, connection = await loop.create_connection(
-                    lambda: self._connection(transport, None, accept if context is not None else None),
-                    *address,
-                    ssl=context,
-                    server_hostname=server_name if context is not None else None,
-                )
+                await loop.create_connection(lambda: connection, *address)
+                await connection.opened
         except TimeoutError as error:
             raise ConnectError(f"{what} did not answer within {self.limits.connect:g} s") from error
         except ssl.SSLCertVerificationError as error:
@@ -636,6 +723,9 @@ class Driver:
             raise ConnectError(f"{what}: TLS failed: {error.reason}") from error
         except OSError as error:
             raise ConnectError(f"{what}: {error.strerror or error}") from error
+        finally:
+            if not connection.opened.done() or connection.opened.cancelled():
+                connection.abort()
         if strangers:
             raise ConnectError(f"{what}: its certificate is not good for {server_name}: {_names(strangers[0])}")
         if connection.number not in self._connections:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
 from collections.abc import Callable
 from typing import Protocol
 
@@ -36,14 +35,12 @@ class Entrance:
         self,
         keeper: Doorkeeper,
         sock: socket.socket,
-        context: ssl.SSLContext,
         seconds: float,
         connection: Callable[[], StreamConnection],
     ) -> None:
         """`seconds`: how long a handshake may take. `connection` makes what reads behind it."""
         self._keeper = keeper
         self._sock = sock
-        self._context = context
         self._seconds = seconds
         self._connection = connection
         self._loop = asyncio.get_running_loop()
@@ -83,11 +80,14 @@ class Entrance:
 
     async def _shake_hands(self, sock: socket.socket, host: str) -> None:
         failure: Exception | None = None
+        connection = self._connection()
         try:
-            await self._loop.connect_accepted_socket(
-                self._connection, sock, ssl=self._context, ssl_handshake_timeout=self._seconds
-            )
-        except (OSError, TimeoutError) as error:  # SSLError is an OSError
+            async with asyncio.timeout(self._seconds):
+                await self._loop.connect_accepted_socket(lambda: connection, sock)
+                await connection.opened
+        except OSError as error:  # SSLError and TimeoutError are such
             failure = error
         finally:
+            if not connection.opened.done() or connection.opened.cancelled():
+                connection.abort()
             self._keeper.entered(host, failure)

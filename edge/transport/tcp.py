@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
+from errno import ECONNRESET
 from typing import Protocol, cast
 
 from edge.sip.flow import Address, Flow, Transport
 from edge.transport.certificate import certified_names
+from edge.transport.handover import KeptConnection
+from edge.transport.tls_channel import TlsChannel
 
 PING = b"\r\n\r\n"
 """Keep-alive of RFC 5626 section 4.4.1; the peer answers with one CRLF."""
@@ -55,7 +59,7 @@ class StreamUser(Protocol):
 
 
 class StreamConnection(asyncio.Protocol):
-    """One TCP or TLS connection. `flow` is set once it is open."""
+    """One TCP or TLS connection. `flow` is set once its socket is there."""
 
     flow: Flow
     names: tuple[str, ...] = ()
@@ -67,11 +71,14 @@ class StreamConnection(asyncio.Protocol):
         transport: Transport,
         number: int,
         listener: Address | None,
+        channel: TlsChannel | None = None,
         accept: Callable[[tuple[str, ...]], bool] | None = None,
+        kept: KeptConnection | None = None,
     ) -> None:
-        """`listener`: the address that it was accepted at, None for connections of ours.
+        """`listener`: the address that it was accepted at, None for connections of ours. `channel`: its TLS.
 
         `accept` judges the names of the peer's certificate before anything is read; False drops the connection.
+        `kept`: the program before this one had it, and what it knew of it.
         """
         self.listener = listener
         self.number = number
@@ -86,6 +93,11 @@ class StreamConnection(asyncio.Protocol):
         self._pong: asyncio.TimerHandle | None = None
         self._pongs_seen = False
         self._accept = accept
+        self._channel = channel
+        self.kept = kept
+        self.opened: asyncio.Future[None] = self._loop.create_future()
+        """Done when it is open, its handshake included. Raises OSError, of which ssl.SSLError is one."""
+        self.opened.add_done_callback(lambda done: done.cancelled() or done.exception())
         self.heard_at = 0.0
         """When bytes came last, on the driver's clock."""
         self._unfinished = 0
@@ -95,29 +107,80 @@ class StreamConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport = cast(asyncio.Transport, transport)  # uvloop's do not inherit from it
+        if self.kept is not None:
+            self.flow, self.names = self.kept.flow, self.kept.names
+            self._begin()
+            return
         peer, own = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
         if not peer or not own:  # it went away before we looked
             self.abort()
             return
         self.flow = Flow(self._kind, Address(own[0], own[1]), Address(peer[0], peer[1]), self.number)
         _keep_watch(transport.get_extra_info("socket"), self._user.limits.silence)
-        if (secured := transport.get_extra_info("ssl_object")) is not None:
-            self.names = certified_names(secured.getpeercert())
+        if self._channel is None:
+            self._begin()
+            return
+        try:
+            self._channel.begin()
+        except ssl.SSLError as error:
+            self._fail(error)
+        transport.write(self._channel.outgoing())
+
+    def _begin(self) -> None:
+        """It is open: is it wanted?"""
+        if not self.opened.done():
+            self.opened.set_result(None)
+        if self._channel is not None:
+            self.names = certified_names(self._channel.certificate())
         if self._accept is not None and not self._accept(self.names):
             self.abort()
             return
         self._wanted = self._user.connection_made(self)
         if not self._wanted:
             self.abort()
-        elif self.listener is not None:
+            return
+        if self.listener is not None and (self.kept is None or not self.kept.spoke):
             self._first = self._loop.call_later(self._user.limits.first_message, self.close)
 
     def data_received(self, data: bytes) -> None:
-        if not self.closed:
+        if self.closed:
+            return
+        channel = self._channel
+        if channel is None:
             self._user.stream_received(self, data)
+            return
+        was_open = channel.open
+        try:
+            said = channel.receive(data)
+        except ssl.SSLError as error:
+            self._fail(error)
+            return
+        self._flush()
+        if channel.open and not was_open:
+            self._begin()
+        if said and not self.closed:
+            self._user.stream_received(self, said)
+        if channel.closed and not self.closed:
+            self.close()
+
+    def _flush(self) -> None:
+        """Write what TLS has for the peer."""
+        if self._channel is not None and self._transport is not None and (records := self._channel.outgoing()):
+            self._transport.write(records)
+
+    def _fail(self, error: ssl.SSLError) -> None:
+        """TLS has failed: the peer hears why, and no more."""
+        self._flush()
+        if not self.opened.done():
+            self.opened.set_exception(error)
+        self.closed = True
+        if self._transport is not None:
+            self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
+        if not self.opened.done():
+            self.opened.set_exception(ConnectionResetError(ECONNRESET, "closed before it was open"))
         for handle in (self._first, self._keep_alive, self._pong, self._rest):
             if handle is not None:
                 handle.cancel()
@@ -131,11 +194,31 @@ class StreamConnection(asyncio.Protocol):
         transport = self._transport
         if transport is None or self.closed or transport.is_closing():
             return False
-        transport.write(data)
+        if self._channel is None:
+            transport.write(data)
+        else:
+            self._channel.send(data)
+            transport.write(self._channel.outgoing())
         if transport.get_write_buffer_size() > self._user.limits.write_buffer:
             self.abort()
             return False
         return True
+
+    @property
+    def unsent(self) -> bool:
+        """Something that was sent waits for the peer to read."""
+        return self._transport is not None and self._transport.get_write_buffer_size() > 0
+
+    @property
+    def spoke(self) -> bool:
+        """The peer has sent a message."""
+        return self._first is None
+
+    def release(self) -> tuple[int, TlsChannel | None]:
+        """Its descriptor and its TLS, for whoever goes on with it; it does nothing more here."""
+        assert self._transport is not None
+        self.closed = True
+        return int(self._transport.get_extra_info("socket").fileno()), self._channel
 
     def message_received(self) -> None:
         """The peer has shown that it speaks SIP."""
@@ -178,6 +261,9 @@ class StreamConnection(asyncio.Protocol):
         """Close once everything is written; nothing more is read."""
         self.closed = True
         if self._transport is not None:
+            if self._channel is not None and not self._transport.is_closing():
+                self._channel.finish()
+                self._flush()
             self._transport.close()
 
     def abort(self) -> None:

@@ -56,6 +56,7 @@ class Linphone:
                 "inc_timeout": 60,
                 "default_proxy": 0,
                 "register_only_when_network_is_up": 0,
+                "auto_net_state_mon": 0,  # it would take a machine with a loopback device alone for one without network
                 "zrtp_available": 0,
             },
             "net": {"mtu": 1300, "firewall_policy": 0},

@@ -95,3 +95,15 @@ def test_length_in_a_body_is_no_length() -> None:
     """The length is looked for in the headers only."""
     message = b"MESSAGE sip:a@b SIP/2.0\r\nContent-Length: 22\r\n\r\n\r\nContent-Length: 99\r\n"
     assert StreamFramer().feed(message) == [message]
+
+
+@pytest.mark.parametrize("initiator", [False, True])
+def test_another_framer_goes_on(initiator: bool) -> None:
+    """An upgrade between any two bytes: a new framer that is fed the rest loses nothing and says nothing twice."""
+    stream = OPTIONS + b"\r\n" + MESSAGE + b"\r\n\r\n" + ANSWER + b"\r\n" + OPTIONS
+    expected = StreamFramer(initiator).feed(stream)
+    for cut in range(len(stream) + 1):
+        first, second = StreamFramer(initiator), StreamFramer(initiator)
+        before = first.feed(stream[:cut])
+        assert second.feed(first.rest) == []
+        assert before + second.feed(stream[cut:]) == expected
