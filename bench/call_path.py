@@ -19,12 +19,13 @@ import pstats
 import time
 from collections import deque
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_network
 from types import SimpleNamespace
 from typing import Any, cast
 
 import uvloop
 
-from config.model import Account, Carrier, NumberRow, Route, RouteKind, Rows, Seat
+from config.model import NO_BUDGET, Account, Budget, Carrier, NumberRow, Route, RouteKind, Rows, Seat
 from config.snapshot import Snapshot
 from dialplan.model import ChannelClaim
 from edge.app import GC_THRESHOLDS
@@ -34,7 +35,10 @@ from edge.b2bua.engine import Engine
 from edge.b2bua.sip_port import SipPort
 from edge.cdr.record import to_json
 from edge.channels.ledger import Ledger, LimitReached
+from edge.defence.alarms import Alarms
 from edge.defence.budgets import Budgets
+from edge.defence.patterns import Patterns
+from edge.defence.watch import Watched
 from edge.inbound.admission import Admission
 from edge.inbound.dispatch import Dispatch
 from edge.inbound.identity import Identify
@@ -141,7 +145,8 @@ class Channels:
 class World:
     """The rooms of the daemon, and both peers."""
 
-    def __init__(self) -> None:
+    def __init__(self, defended: bool = True) -> None:
+        """`defended` False: without guard, domains, budgets and the search for patterns (bench/defences.py)."""
         self.clock = Clock()
         self.tap, self.metrics = Tap(8 * 1024 * 1024), Metrics("1", "bench")
         numbers = [
@@ -150,12 +155,18 @@ class World:
         ]
         seats = [Seat(f"desk{n}", "K1", extension=str(200 + n), primary_number=_number(n)) for n in range(SEATS)]
         carrier = Carrier("static", domain="static.example", mode="static", max_calls=1000)
-        account = Account("K1", parallel_calls=1000, emergency_number=_number(0))
+        budget = Budget(10**9, 10**9, 10**9, 10**9) if defended else NO_BUDGET
+        account = Account("K1", parallel_calls=1000, emergency_number=_number(0), budget=budget)
         snapshot = Snapshot(Rows((carrier,), (account,), (), tuple(seats), tuple(numbers)), 1)
         timers, ids = TimerConfig(), RandomIds()
-        guard = Guard(known=lambda host: True)
+        guard = Guard(exempt=[ip_network(CARRIER.remote.host)], known={PHONE.remote.host}.__contains__)
         self.driver = Driver(
-            Endpoint(ids, timers), [], self._event, clock=self.clock, guard=guard, tap=self._on_message
+            Endpoint(ids, timers),
+            [],
+            self._event,
+            clock=self.clock,
+            guard=guard if defended else None,
+            tap=self._on_message,
         )
         self.wire = Wire()
         self.driver._udp[LOCAL] = cast(Any, self.wire)
@@ -180,6 +191,10 @@ class World:
         )
         self.records = 0
         self.calls = Calls()
+        budgets = Budgets(self.clock.utcnow)
+        budgets.apply(snapshot)
+        alarms = Alarms("bench", self.clock.now, self.clock.utcnow, cast(Any, None), lambda kind: None)
+        watched = Watched(self, budgets, Patterns(snapshot.accounts.get), alarms, self.clock.now)
         self.engine = Engine(
             name="bench",
             driver=self.driver,
@@ -188,7 +203,7 @@ class World:
             registrar=registrar,
             carriers=cast(Any, None),
             channels=Channels(self.clock),
-            records=cast(Any, self),
+            records=cast(Any, watched if defended else self),
             metrics=self.metrics,
             tap=self.tap,
             calls=self.calls,
@@ -196,7 +211,7 @@ class World:
             snapshot=lambda: snapshot,
             timers=timers,
             call_timers=CallTimers(),
-            budgets=Budgets(self.clock.utcnow),
+            budgets=budgets,
             domain="sip-edge",
             reach=cast(Any, None),
             fitting=cast(Any, None),
@@ -207,7 +222,9 @@ class World:
             registered_over=lambda request, flow: None,
             identify=lambda request, flow: carrier if flow == CARRIER else None,
         )
-        identifier = Identifier(cast(Any, sources), registrar.at)
+        identifier = Identifier(
+            cast(Any, sources), registrar.at, frozenset(("127.0.0.1",)) if defended else frozenset()
+        )
         authenticator = Authenticator(DigestSettings("sip-edge"), Nonces(b"x" * 32), guard, lambda host: False)
         identify = Identify(
             identifier, authenticator, lambda: snapshot, lambda name: lambda request, response: None, self.clock.now

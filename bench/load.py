@@ -38,8 +38,10 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 class Office:
     """One running edge with a static carrier and an office whose phones are registered; ends with `stop`."""
 
-    def __init__(self, folder: Path, settings: Mapping[str, object]) -> None:
+    def __init__(self, folder: Path, settings: Mapping[str, object], budget: Mapping[str, int] | None = None) -> None:
+        """`budget`: of the account and of each seat."""
         self.folder = folder
+        self._budget = budget
         self.carrier_port = take_port()
         self.phone_port = take_port()
         self.probe_port = take_port()
@@ -58,7 +60,7 @@ class Office:
     def start(self) -> None:
         """Start and provision the edge, then register every seat."""
         self.edge.start()
-        self.edge.provision(_document(self.carrier_port))
+        self.edge.provision(_document(self.carrier_port, self._budget))
         poll(lambda: bool(self.edge.rows("carriers")), "the provisioning has arrived")
         self.register()
 
@@ -288,7 +290,8 @@ def _outside(n: int) -> str:
     return f"+49301234{n:03}"
 
 
-def _document(carrier_port: int) -> dict[str, object]:
+def _document(carrier_port: int, budget: Mapping[str, int] | None) -> dict[str, object]:
+    limits = dict(budget or {})
     return {
         "version": 1,
         "carriers": [
@@ -311,6 +314,7 @@ def _document(carrier_port: int) -> dict[str, object]:
                 "area_code": "228",
                 "parallel_calls": 10000,
                 "emergency_number": _number(0),
+                **limits,
             }
         ],
         "seats": [
@@ -321,6 +325,7 @@ def _document(carrier_port: int) -> dict[str, object]:
                 "name": f"Desk {n}",
                 "extension": str(200 + n),
                 "primary_number": _number(n),
+                **limits,
             }
             for n in range(SEATS + 1)
         ],

@@ -29,6 +29,8 @@ from edge.sip.message import Request, Response
 
 _log = get_logger("authenticate")
 _NOBODY: Final = Ha1()
+_NAME: Final = 64
+"""Characters of a name that are remembered and told of who guesses: names are as long as strangers like."""
 
 
 class Bans(Protocol):
@@ -121,7 +123,7 @@ class Authenticator:
         self._offers.answered(self._device(request, flow))
         username = given.username
         same = (self._by_name[given.algorithm.upper()],)
-        if self._failures.banned((source, username), now):
+        if self._failures.banned((source, username[:_NAME]), now):
             return Refusal(Reason.NOT_AUTHENTICATED, "too many failed attempts", status=403)
         if not self._nonces.genuine(given.nonce, host):
             self._failed("stale")
@@ -184,19 +186,18 @@ class Authenticator:
         host = flow.remote.host
         source = self._bans.source_of(host)
         exempt = self._exempt(host)
-        seconds = self._failures.failed((source, given.username) if exempt else source, now)
-        if self._guessed.failed(given.username, now) is not None:
-            self._alarm("guessing", given.username[:64])
-        _log.info(
-            "authentication.failed", remote=str(flow), username=given.username[:64], kind=kind, method=request.method
-        )
+        username = given.username[:_NAME]
+        seconds = self._failures.failed((source, username) if exempt else source, now)
+        if self._guessed.failed(username, now) is not None:
+            self._alarm("guessing", username)
+        _log.info("authentication.failed", remote=str(flow), username=username, kind=kind, method=request.method)
         if seconds is not None:
             if not exempt:
                 self._bans.ban(host, seconds, now, "wrong passwords")
             _log.warning(
                 "authentication.banned",
                 remote=str(flow),
-                username=given.username[:64],
+                username=username,
                 seconds=int(seconds),
                 whole=not exempt,
             )

@@ -8,7 +8,7 @@ LIMIT = 5
 WINDOW = 60.0
 BAN_FIRST = 900.0
 BAN_MAX = 86400.0
-_KEYS_MAX = 50_000
+_KEYS_MAX = 20_000
 
 
 class _Record:

@@ -8,6 +8,7 @@ comes again without credentials is offered MD5 alone, where the operator accepts
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 
 MD5_ONLY_AGENTS = ("baresip v0.", "baresip v1.")
 """Beginnings of User-Agent values whose stacks refuse a challenge that also offers SHA-256."""
@@ -30,29 +31,33 @@ class Offers:
         """`algorithms` best first, as configured."""
         self._all = tuple(algorithms)
         self._old = ("MD5",) if "MD5" in algorithms and len(algorithms) > 1 else self._all
-        self._silent: dict[Device, float] = {}
-        self._simple: dict[Device, float] = {}
+        # by hash: strangers fill both tables, with names as long as they like
+        self._silent: dict[int, float] = {}
+        self._simple: dict[int, float] = {}
 
     def to(self, device: Device, now: float) -> tuple[str, ...]:
         """What a request without usable credentials is to be offered."""
         if self._old is self._all or device[2].startswith(MD5_ONLY_AGENTS):
             return self._old
-        since = self._simple.get(device)
+        key = hash(device)
+        since = self._simple.get(key)
         if since is not None and now - since < STICKY:
             return self._old
-        asked = self._silent.pop(device, None)
+        asked = self._silent.pop(key, None)
         if asked is not None and now - asked < SILENCE:
-            _remember(self._simple, device, now)
+            _remember(self._simple, key, now)
             return self._old
-        _remember(self._silent, device, now)
+        _remember(self._silent, key, now)
         return self._all
 
     def answered(self, device: Device) -> None:
         """Credentials came: the device understood what it was offered last."""
-        self._silent.pop(device, None)
+        self._silent.pop(hash(device), None)
 
 
-def _remember(table: dict[Device, float], device: Device, now: float) -> None:
+def _remember(table: dict[int, float], key: int, now: float) -> None:
     if len(table) >= _DEVICES_MAX:
-        del table[next(iter(table))]
-    table[device] = now
+        # many at once: the first of a dict is found slowly where those before it are gone
+        for old in list(islice(table, _DEVICES_MAX // 16)):
+            del table[old]
+    table[key] = now

@@ -53,6 +53,8 @@ class Edge:
         self.config = folder / "edge.toml"
         # Sockets lie in the data folder, and the path of a Unix socket may have only some 100 characters.
         self.data = Path(tempfile.mkdtemp(prefix="edge-"))
+        self.program = [str(COMMAND)]
+        """What is started as the daemon; benches measure others."""
         self._database_url = database_url
         self._process: PeerProcess | None = None
         self._starts = 0
@@ -79,7 +81,7 @@ class Edge:
         self._starts += 1
         self._process = PeerProcess(
             "sip-edge",
-            [str(COMMAND), "run", "--config", str(self.config)],
+            [*self.program, "run", "--config", str(self.config)],
             self.folder / f"edge-{self._starts}.log",
             cwd=self.folder,
             env=self.environment,

@@ -119,11 +119,43 @@ def test_bytes_are_bounded_and_the_oldest_go_first() -> None:
 def test_an_incomplete_call_says_so() -> None:
     """A ladder whose start was forgotten is not mistaken for a whole one."""
     tap = Tap(max_bytes=1500)
+    tap.link("c", "x")
     for n in range(5):
         tap.message("in", sip("INVITE sip:a SIP/2.0", "x", f"{n} INVITE"), A, float(n))
     call = tap.find("x")
     assert call is not None and not call.complete
     assert "earlier messages of this call are no longer kept" in render(call, NOON)
+
+
+def test_a_flood_of_strangers_leaves_the_ladders_of_calls() -> None:
+    """What belongs to no call has a quarter of the room, the quietest Call-ID goes first; and no Call-ID alone, a
+    registration of months, fills that quarter."""
+    tap = Tap(max_bytes=200_000)
+    a_call(tap)
+    for n in range(10_000):
+        tap.message("in", sip("REGISTER sip:a SIP/2.0", f"flood{n}", "1 REGISTER"), A, 200.0)
+        tap.message("in", sip("REGISTER sip:a SIP/2.0", "phone", f"{n} REGISTER"), A, 200.0)
+        assert tap.bytes_kept <= 60_000
+    call, phone = tap.find("c1"), tap.find("phone")
+    assert call is not None and call.complete and len(call.legs) == 3
+    assert phone is not None and not phone.complete and len(phone.legs[0].messages) < 100
+    assert tap.find("flood9999") is not None and tap.find("flood9000") is None
+    tap.purge(201.0 + 7 * DAY)
+    assert tap.bytes_kept == 0 and not tap._loose
+
+
+def test_a_call_takes_what_was_loose_before_it_was_known() -> None:
+    """The challenged INVITE and its answer come before the call has an id; they stay, and count as the call's."""
+    tap = Tap(max_bytes=40_000)
+    for n in range(2):
+        tap.message("in", sip("INVITE sip:a SIP/2.0", "x", f"{n} INVITE"), A, 1.0)
+    tap.link("c", "x")
+    for n in range(1000):
+        tap.message("in", sip("OPTIONS sip:a SIP/2.0", f"o{n}", "1 OPTIONS"), A, 2.0)
+    call = tap.find("c")
+    assert call is not None and call.complete and len(call.legs[0].messages) == 2
+    tap.resize(0)
+    assert tap.bytes_kept == 0 and tap.find("c") is None
 
 
 def test_after_seven_days_messages_are_gone() -> None:
