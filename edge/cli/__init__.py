@@ -25,6 +25,7 @@ from edge.cli import (
     top,
 )
 from edge.cli.output import CommandError
+from edge.observability.printable import printable_lines
 
 app = typer.Typer(
     name="sip-edge",
@@ -64,7 +65,7 @@ def main() -> None:
     try:
         app()
     except (CommandError, ConfigError) as e:
-        sys.exit("\n".join(f"sip-edge: {line}" for line in str(e).splitlines()))
+        sys.exit("\n".join(f"sip-edge: {line}" for line in printable_lines(str(e)).splitlines()))
     except BrokenPipeError:
         # The reader of our output (head, less) had enough.
         sys.stderr.close()

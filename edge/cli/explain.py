@@ -10,6 +10,7 @@ import typer
 from edge.cli.client import EdgeAway
 from edge.cli.options import Admin, Config, edge_client
 from edge.cli.output import CommandError
+from edge.observability.printable import printable_lines
 
 if TYPE_CHECKING:
     from asyncpg import Record
@@ -60,4 +61,4 @@ def explain(
             text = from_database(config, away, ask)
         except ValueError as error:
             raise CommandError(str(error)) from None
-    print(text, end="")
+    print(printable_lines(text), end="")

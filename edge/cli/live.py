@@ -12,6 +12,7 @@ import typer
 
 from edge.cli.options import Admin, Config, Json, edge_client
 from edge.cli.output import CommandError, Row, print_json, print_table, since, text, until
+from edge.observability.printable import printable_lines
 
 
 def calls(config: Config = None, admin: Admin = None, as_json: Json = False) -> None:
@@ -87,7 +88,7 @@ def trace(
     """The ladder of a call and its messages, while they are kept (at most 7 days)."""
     client = edge_client(config, admin)
     if pcap is None:
-        sys.stdout.write(client.get("/trace/", call, messages="0" if ladder else "1").decode())
+        sys.stdout.write(printable_lines(client.get("/trace/", call, messages="0" if ladder else "1").decode()))
         return
     capture = client.get("/trace/", call, format="pcap")
     try:

@@ -11,6 +11,7 @@ import typer
 from edge.cli.options import Admin, Config, edge_client
 from edge.cli.output import CommandError
 from edge.cli.provision import with_database
+from edge.observability.printable import printable_json
 
 if TYPE_CHECKING:
     from asyncpg import Record
@@ -41,7 +42,7 @@ def export(
         raise CommandError(f"there is no seat {seat!r}, and nothing is on record of one")
     text = json.dumps(found, indent=2, ensure_ascii=False) + "\n"
     if file is None:
-        print(text, end="")
+        print(printable_json(text), end="")
         return
     try:
         file.write_text(text, "utf-8")

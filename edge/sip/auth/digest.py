@@ -18,6 +18,8 @@ _HASHES: Final[dict[str, str]] = {
     for name, function in (("MD5", "md5"), ("SHA-256", "sha256"), ("SHA-512-256", "sha512_256"))
     if function in hashlib.algorithms_available
 }
+_NO_SECRET: Final = {name: "0" * (32 if name == "MD5" else 64) for name in _HASHES}
+"""As long as a secret, so that an unknown user takes the work of a known one."""
 _PARAM: Final = re.compile(r'\s*([A-Za-z0-9_*\-]+)\s*=\s*("(?:[^"\\]++|\\.)*+"|[^\s,"]+)\s*(?:,|$)', re.DOTALL)
 _NC: Final = re.compile(r"[0-9A-Fa-f]{8}")
 
@@ -206,9 +208,10 @@ def check(credentials: Credentials, method: str, ha1_by_algorithm: Mapping[str, 
     name, sess = _split_algorithm(credentials.algorithm)
     secret = None if sess else next((s for n, s in ha1_by_algorithm.items() if n.upper() == name), None)
     supported = name in _HASHES and credentials.qop in (None, "auth")
+    function = name if supported else "MD5"
     expected = _response(
-        name if supported else "MD5",
-        secret or "0" * 64,
+        function,
+        secret or _NO_SECRET[function],
         method,
         credentials.uri,
         credentials.nonce,
