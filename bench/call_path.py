@@ -33,7 +33,7 @@ from edge.b2bua.call import CallTimers
 from edge.b2bua.calls import Calls
 from edge.b2bua.engine import Engine
 from edge.b2bua.sip_port import SipPort
-from edge.cdr.record import to_json
+from edge.cdr.record import CallRecord, to_json
 from edge.channels.ledger import Ledger, LimitReached
 from edge.defence.alarms import Alarms
 from edge.defence.budgets import Budgets
@@ -118,6 +118,9 @@ class Relay(RtpIoRelay):
         super().__init__("nowhere")
         self._networks = {"main": "127.0.0.1"}
         self.timeout, self.setup_timeout, self.notify, self.on_loopback = 60, 60, "x", True
+
+    def places(self) -> tuple[Relay]:
+        return (self,)
 
     def ask(self, text: bytes, wanted: int) -> asyncio.Future[list[str]]:
         done: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
@@ -238,7 +241,9 @@ class World:
 
     def put(self, record: object) -> None:
         """Where records go."""
-        to_json(cast(Any, record))
+        if not isinstance(record, CallRecord) or record.outcome != "answered":
+            raise SystemExit(f"a call failed: {record}")
+        to_json(record)
         self.records += 1
 
     def _event(self, event: Event) -> None:
