@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 from edge.b2bua.events import LegId
 from edge.b2bua.refer import ReferTo
+from edge.sip.value import quick
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class StartTarget:
     """Send INVITEs to target `target` of the plan; answered by TargetStarted or TargetUnreachable with this `index`."""
@@ -17,6 +19,7 @@ class StartTarget:
     sdp: bytes | None
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class AskNextRoute:
     """All targets failed: is there a next route (on_busy, on_no_answer ...)? Answered by Rerouted."""
@@ -24,6 +27,7 @@ class AskNextRoute:
     outcome: str
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Forward:
     """A branch of the current target sends the call elsewhere. Answered by Rerouted."""
@@ -33,6 +37,7 @@ class Forward:
     is_phone: bool
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class RelayForward:
     """Pass SDP of `leg` through the relay for the other side; answered by Relayed or RelayFailed.
@@ -46,6 +51,7 @@ class RelayForward:
     sdp: bytes
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Progress:
     """Provisional response to the caller."""
@@ -54,6 +60,7 @@ class Progress:
     sdp: bytes | None = None
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Accept:
     """200 to the caller."""
@@ -61,6 +68,7 @@ class Accept:
     sdp: bytes | None
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Reject:
     """Final failure to the caller."""
@@ -69,6 +77,7 @@ class Reject:
     q850: int | None = None
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Cancel:
     """CANCEL a branch (or forget it, where nothing came back yet)."""
@@ -77,6 +86,7 @@ class Cancel:
     answered_elsewhere: bool = False
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Ack:
     """ACK a branch's 2xx; `sdp` is the answer where the 2xx had the offer."""
@@ -85,6 +95,7 @@ class Ack:
     sdp: bytes | None = None
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Release:
     """BYE."""
@@ -93,6 +104,7 @@ class Release:
     q850: int | None = None
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Modify:
     """re-INVITE (or UPDATE) towards a leg."""
@@ -102,18 +114,21 @@ class Modify:
     update: bool = False
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class AcceptModify:
     leg: LegId
     sdp: bytes | None
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class RefuseModify:
     leg: LegId
     status: int
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class SendInfo:
     leg: LegId
@@ -121,6 +136,7 @@ class SendInfo:
     body: bytes
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Transfer:
     """The party of this leg is to be replaced, as its REFER says."""
@@ -129,12 +145,14 @@ class Transfer:
     to: ReferTo
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class RefuseTransfer:
     leg: LegId
     status: int
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class StartTimer:
     """Start or restart a timer of the call; `after` in seconds."""
@@ -143,11 +161,13 @@ class StartTimer:
     after: float
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class StopTimer:
     name: str
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Finish:
     """The call is over: give ports and channels back, write the record. Comes exactly once."""

@@ -12,6 +12,7 @@ from typing import Any, Final, cast
 
 from config.snapshot import Snapshot
 from edge.b2bua.events import LegId
+from edge.sip.value import quick
 from media.relay.port import RelaySession, RelayStats, Side, UnusableSdp
 from media.sdp import srtp
 from media.sdp.codecs import cut, to_add, voices
@@ -21,6 +22,7 @@ from media.sdp.srtp import Srtp
 _ANSWERS: Final = frozenset(("answer", "late-answer", "modify-answer", "modify-ack"))
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class MediaTerms:
     """What holds for the media of a party now."""

@@ -8,10 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edge.b2bua.refer import ReferTo
+from edge.sip.value import quick
 
 LegId = str
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class TargetStarted:
     """INVITEs went out to the current target."""
@@ -23,6 +25,7 @@ class TargetStarted:
     """SIP statuses after which the next target is tried."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class TargetUnreachable:
     """The current target has no way to be reached: no registered contact, no carrier flow, or no channel."""
@@ -34,12 +37,14 @@ class TargetUnreachable:
     """True where a channel limit refused it."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Ringing:
     leg: LegId
     status: int = 180
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class EarlyMedia:
     """A provisional response with SDP."""
@@ -49,6 +54,7 @@ class EarlyMedia:
     sdp: bytes
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Answered:
     """A 2xx; `sdp` is the answer to our offer, or the offer where we made none."""
@@ -57,6 +63,7 @@ class Answered:
     sdp: bytes | None
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Rejected:
     """A final failure of a branch. `no_response` where nothing came back at all (timeout, transport)."""
@@ -67,6 +74,7 @@ class Rejected:
     no_response: bool = False
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Moved:
     """A branch answered 3xx: its user has set a forward. `user` is the user part of the Contact."""
@@ -77,6 +85,7 @@ class Moved:
     is_phone: bool = False
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Cancelled:
     """The caller gave up before an answer; `elsewhere`: since somebody else took the call."""
@@ -85,6 +94,7 @@ class Cancelled:
     elsewhere: bool = False
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Released:
     """An answered leg ended: BYE from the peer, or its dialog died (`detail` says how, empty for BYE)."""
@@ -94,6 +104,7 @@ class Released:
     detail: str = ""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class AnswerInAck:
     """The ACK of a 2xx that carried our offer; `sdp` is the answer."""
@@ -102,6 +113,7 @@ class AnswerInAck:
     sdp: bytes | None
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class ModifyOffered:
     """A re-INVITE or UPDATE that changes the session; without SDP the peer wants our offer."""
@@ -111,6 +123,7 @@ class ModifyOffered:
     update: bool = False
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class ModifyAnswered:
     """The 2xx to our re-INVITE or UPDATE."""
@@ -119,12 +132,14 @@ class ModifyAnswered:
     sdp: bytes | None
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class ModifyRefused:
     leg: LegId
     status: int
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Noted:
     """Something changed in a leg that concerns nobody but who keeps it (the journal): an ACK, a session timer."""
@@ -133,6 +148,7 @@ class Noted:
 NOTED = Noted()
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class InfoReceived:
     """INFO that may cross (DTMF)."""
@@ -142,6 +158,7 @@ class InfoReceived:
     body: bytes
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Referred:
     """REFER: the party of this leg wants to be replaced; the leg waits for what is answered."""
@@ -150,6 +167,7 @@ class Referred:
     to: ReferTo
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Relayed:
     """The relay wrote the SDP that `RelayForward(purpose)` asked for."""
@@ -159,6 +177,7 @@ class Relayed:
     sdp: bytes
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class RelayFailed:
     purpose: str
@@ -167,16 +186,19 @@ class RelayFailed:
     detail: str
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class MediaTimedOut:
     """No packet from either side for the relay's time."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class TimerFired:
     name: str
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Rerouted:
     """The dial plan's answer to `AskNextRoute` or `Forward`: how many targets there are now (0: the call fails)."""
@@ -187,6 +209,7 @@ class Rerouted:
     """SIP status and Q.850 cause that the next route itself demands; None: the failure stands."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Ended:
     """The edge ends the call: drain, a kill switch, an operator."""

@@ -17,6 +17,7 @@ from edge.sip.address import NameAddr
 from edge.sip.flow import Flow
 from edge.sip.message import Request
 from edge.sip.uri import Uri, encode_user
+from edge.sip.value import quick
 from edge.transport.errors import ConnectError, ResolveError
 from media.relay.port import UnusableSdp
 from media.sdp.srtp import Srtp
@@ -30,6 +31,7 @@ SEAT_SESSION_EXPIRES = 1800
 """Seconds; finds phones that vanished in a call (RFC 4028)."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class BranchPlan:
     """An INVITE that is ready to go."""
@@ -53,6 +55,7 @@ Dress = Callable[[MediaTerms], tuple[bytes | None, Srtp]]
 """The offer as a party with these terms is to get it, and its form; raises UnusableSdp. None: there is no offer yet."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Prepared:
     branches: tuple[BranchPlan, ...]

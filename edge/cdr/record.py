@@ -13,6 +13,7 @@ from typing import NamedTuple
 import orjson
 
 from dialplan.model import Step
+from edge.sip.value import quick
 
 ANONYMOUS = "anonymous"
 
@@ -51,6 +52,7 @@ class Attempt(NamedTuple):
     """The other call that a transfer made or joined."""
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallRecord:
     """A finished call, answered or not; `id` is our id of the call and makes the record unique."""
@@ -102,6 +104,7 @@ class CallRecord:
     attempts: tuple[Attempt, ...] = ()
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefusedCall:
     """A call that was not put through, kept 7 days (domain rule 5.11)."""

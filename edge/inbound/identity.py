@@ -14,8 +14,10 @@ from edge.inbound.steps.identify import Identifier
 from edge.sip.errors import RemoteProtocolError
 from edge.sip.flow import Flow
 from edge.sip.message import Request
+from edge.sip.value import quick
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Known:
     """The sender of a call. `authorize` answers challenges to what we send it in the call's dialog."""

@@ -10,10 +10,12 @@ from typing import Final
 from edge.sip.errors import RemoteProtocolError
 from edge.sip.params import EMPTY, Params, quote, split_quoted, unquote
 from edge.sip.uri import KEPT, Uri
+from edge.sip.value import quick
 
 _QUOTED_NAME: Final = re.compile(r'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class NameAddr:
     """A display name (None where there is none), a URI and header parameters. The URI may be of any scheme."""

@@ -10,6 +10,7 @@ from urllib.parse import unquote as percent_decode
 
 from edge.sip.errors import RemoteProtocolError
 from edge.sip.params import EMPTY, Params
+from edge.sip.value import quick
 
 _HOSTPORT: Final = r"(?:([A-Za-z0-9._\-]+)|\[([0-9A-Fa-f.]*:[0-9A-Fa-f:.]*)\])"
 """A name or IPv4 address, or an IPv6 address in its brackets (RFC 5118 section 4.2): groups 1 and 2."""
@@ -32,6 +33,7 @@ _SCHEME: Final = re.compile(r"[a-z][a-z0-9+.\-]*")
 _SENT_BY: Final = re.compile(_HOSTPORT + r"\s*(?::\s*([0-9]{0,5}))?")
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Uri:
     """A `sip:`, `sips:` or `tel:` URI.

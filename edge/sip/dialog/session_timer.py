@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from edge.sip.errors import RemoteProtocolError
 from edge.sip.message import Request, Response
+from edge.sip.value import quick
 
 MIN_SE = 90
 """Smallest interval that we take, seconds (section 4)."""
@@ -15,6 +16,7 @@ PROPOSED = 1800
 """The interval that we propose to peers that ask for none, seconds (section 4)."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class SessionTimer:
     """What a dialog agreed on: `interval` in seconds; `refresh_by_us` says who refreshes."""

@@ -10,11 +10,13 @@ from typing import Final
 from edge.sip.errors import RemoteProtocolError
 from edge.sip.params import EMPTY, Params
 from edge.sip.uri import KEPT, format_host, parse_hostport
+from edge.sip.value import quick
 
 # any version is read, so that a request of another one can be answered with 505
 _HEAD: Final = re.compile(r"\s*SIP\s*/\s*[^\s/]+\s*/\s*([A-Za-z0-9\-.!%*_+`'~]+)\s+(\S.*)", re.IGNORECASE | re.DOTALL)
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Via:
     """One Via value; `transport` is upper case (UDP, TCP, TLS)."""
