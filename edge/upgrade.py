@@ -45,4 +45,5 @@ async def first(*waits: Coroutine[None, None, object]) -> None:
 async def moment() -> None:
     """A little while."""
     with suppress(TimeoutError):
-        await asyncio.wait_for(asyncio.Event().wait(), 0.02)
+        async with asyncio.timeout(0.02):
+            await asyncio.Event().wait()

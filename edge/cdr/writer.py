@@ -212,7 +212,8 @@ class RecordWriter:
 
     async def _closed_within(self, seconds: float) -> bool:
         try:
-            await asyncio.wait_for(self._closing.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._closing.wait()
         except TimeoutError:
             return False
         return True
@@ -319,7 +320,8 @@ class PurgeJob:
         while not self._closing.is_set():
             wait = await self.once()
             try:
-                await asyncio.wait_for(self._closing.wait(), wait)
+                async with asyncio.timeout(wait):
+                    await self._closing.wait()
             except TimeoutError:
                 pass
 

@@ -102,7 +102,8 @@ class Upkeep:
                     self._log.warning("channels.upkeep_failed", error=f"{type(error).__name__}: {error}")
                 self._answers_since = None
             try:
-                await asyncio.wait_for(self._stopping.wait(), _EVERY)
+                async with asyncio.timeout(_EVERY):
+                    await self._stopping.wait()
             except TimeoutError:
                 pass
 

@@ -76,7 +76,8 @@ class Alarms:
         """Write what is raised, until `stop`."""
         while not self._stopping.is_set():
             try:
-                await asyncio.wait_for(self._stopping.wait(), _EVERY)
+                async with asyncio.timeout(_EVERY):
+                    await self._stopping.wait()
             except TimeoutError:
                 pass
             with suppress(*DATABASE_ERRORS):

@@ -69,7 +69,8 @@ class BudgetUsage:
             if self._stopping.is_set():
                 return
             try:
-                await asyncio.wait_for(self._stopping.wait(), EVERY)
+                async with asyncio.timeout(EVERY):
+                    await self._stopping.wait()
             except TimeoutError:
                 pass
 

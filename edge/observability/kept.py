@@ -60,7 +60,8 @@ class KeptTraces:
         """Write what is due and delete what is old, until `stop`; then write what is left."""
         while not self._stopping.is_set():
             try:
-                await asyncio.wait_for(self._stopping.wait(), _EVERY)
+                async with asyncio.timeout(_EVERY):
+                    await self._stopping.wait()
             except TimeoutError:
                 pass
             await self.once()

@@ -93,7 +93,8 @@ class Exchange:
         self._quiet.clear()
         if self._pending:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._quiet.wait(), seconds)
+                async with asyncio.timeout(seconds):
+                    await self._quiet.wait()
 
     def _done(self) -> None:
         self._pending -= 1

@@ -371,7 +371,8 @@ class FaxEngine:
                 delay = _FIRST_DELAY
             self._log.error("fax.nursery_died", status=status, restart_in_s=delay, said=said)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._stop.wait(), delay)
+                async with asyncio.timeout(delay):
+                    await self._stop.wait()
             delay = min(delay * 2, _LONGEST_DELAY)
 
     async def _run_once(self, first: asyncio.Future[None]) -> str:

@@ -145,7 +145,8 @@ class RelayChild:
                     delay = _FIRST_DELAY
                 self._log.error("relay.died", status=status, restart_in_s=delay, said=said)
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._stop.wait(), delay)
+                    async with asyncio.timeout(delay):
+                        await self._stop.wait()
                 delay = min(delay * 2, _LONGEST_DELAY)
         finally:
             reading.cancel()
@@ -215,14 +216,16 @@ class RelayChild:
                 self._last_lines.append(f"not ready within {_START_TIMEOUT:g} s")
                 return False
             with suppress(TimeoutError):
-                await asyncio.wait_for(ended.wait(), _LOOK_EVERY)
+                async with asyncio.timeout(_LOOK_EVERY):
+                    await ended.wait()
         return False
 
     async def _end(self, pid: int, ended: asyncio.Event) -> None:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
         try:
-            await asyncio.wait_for(ended.wait(), _STOP_TIMEOUT)
+            async with asyncio.timeout(_STOP_TIMEOUT):
+                await ended.wait()
         except TimeoutError:
             self._log.warning("relay.killed", pid=pid, after_s=_STOP_TIMEOUT)
             with suppress(ProcessLookupError):
@@ -236,7 +239,8 @@ class RelayChild:
                 self._log_read = self._log_path.stat().st_size
         while not self._stop.is_set():
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._stop.wait(), _READ_LOG_EVERY)
+                async with asyncio.timeout(_READ_LOG_EVERY):
+                    await self._stop.wait()
             self._read_log()
 
     def _read_log(self) -> None:
@@ -277,7 +281,8 @@ async def _end(pid: int) -> None:
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
             with suppress(TimeoutError):
-                await asyncio.wait_for(ended.wait(), _STOP_TIMEOUT)
+                async with asyncio.timeout(_STOP_TIMEOUT):
+                    await ended.wait()
                 return
     finally:
         loop.remove_reader(watch)

@@ -287,7 +287,8 @@ async def _end_alone(seconds: int, clients: Collection[asyncio.WriteTransport], 
     seen = loop.time()
     while not stop.is_set():
         with suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), min(1.0, seconds / 4))
+            async with asyncio.timeout(min(1.0, seconds / 4)):
+                await stop.wait()
         if clients:
             seen = loop.time()
         elif loop.time() - seen > seconds:

@@ -120,7 +120,8 @@ class RtpEngineRelay:
                 raise RelayError(f"rtpengine {instance.name}: {error}") from None
         self._tasks = [asyncio.create_task(self._watch(i), name=f"rtpengine {i.name}") for i in self._instances]
         try:
-            await asyncio.wait_for(self._first.wait(), self._patience)
+            async with asyncio.timeout(self._patience):
+                await self._first.wait()
         except TimeoutError:
             reasons = "; ".join(i.why_away for i in self._instances)
             await self.stop()
@@ -236,7 +237,8 @@ class RtpEngineRelay:
             except RelayError as error:
                 log.warning("relay.unreadable", relay=instance.name, reason=str(error))
             with suppress(TimeoutError):
-                await asyncio.wait_for(pause.wait(), self._poll if instance.up else min(self._poll, 0.5))
+                async with asyncio.timeout(self._poll if instance.up else min(self._poll, 0.5)):
+                    await pause.wait()
 
     async def _look(self, instance: Instance, answer: dict[bytes, Value]) -> None:
         statistics = answer.get(b"statistics")

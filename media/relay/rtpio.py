@@ -76,7 +76,8 @@ class RtpIoRelay:
             await self._child.start()
         self._task = asyncio.create_task(self._keep_connected(), name="media relay connection")
         try:
-            await asyncio.wait_for(self._up.wait(), self._command_timeout + 1)
+            async with asyncio.timeout(self._command_timeout + 1):
+                await self._up.wait()
         except TimeoutError:
             reason = self._why_away
             await self.stop()
@@ -193,7 +194,8 @@ class RtpIoRelay:
                     self._log.warning("relay.unreachable", socket=self._path, reason=self._why_away)
                     told = True
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(asyncio.Event().wait(), delay)
+                    async with asyncio.timeout(delay):
+                        await asyncio.Event().wait()
                 delay = min(delay * 2, _LONGEST_DELAY)
                 continue
             self._log.info("relay.connected", socket=self._path, networks=self._networks)

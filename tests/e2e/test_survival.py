@@ -249,3 +249,72 @@ def test_killed_again_and_again(world: World) -> None:
     world.edge.kill()
     world.edge.start()
     assert live(world) == []
+
+
+def test_joined_by_a_transfer(world: World) -> None:
+    """Bobby put alice and carol through and left; the daemon dies twice, they go on talking, and a BYE crosses both
+    calls, each with its record."""
+    alice = world.phone("pjsua2", "alice", tone=440)
+    bob = world.phone("pjsua2", "bobby", tone=1010, address="127.0.0.32")
+    carol = world.phone("baresip", "carol", tone=1750, address="127.0.0.33")
+    alice.dial(SEATS["bobby"][0])
+    bob.wait_incoming()
+    bob.answer()
+    alice.wait_established()
+    bob.wait_established()
+    bob.transfer(SEATS["carol"][0])
+    carol.wait_incoming()
+    carol.answer()
+    carol.wait_established()
+    bob.wait_closed()
+    tones.talk(0.5)
+    calls = [row["id"] for row in live(world)]
+    assert len(calls) == 2
+    crash(world)
+    tones.talk()
+    crash(world)
+    assert [row["id"] for row in live(world)] == calls
+    carol.hangup()
+    alice.wait_closed()
+    assert [record(world, call)["outcome"] for call in calls] == ["answered", "answered"]
+    world.peers.stop_phones()
+    tones.assert_heard(alice.recording, 1750, only=False)
+    tones.assert_heard(carol.recording, 440, only=False)
+
+
+def test_emergency_call(world: World) -> None:
+    """A call to 112 goes on over a crash, and over one more while nobody hangs up."""
+    network = world.carrier_answers("uas_bye", talk_ms=5000)
+    phone = world.phone("pjsua2", "alice", tone=440)
+    phone.dial("112")
+    phone.wait_established()
+    tones.talk(0.1)
+    before = live(world)
+    assert before[0]["direction"] == "emergency"
+    crash(world)
+    assert [(c["id"], c["direction"]) for c in live(world)] == [(before[0]["id"], "emergency")]
+    phone.wait_closed()
+    network.wait()
+    assert record(world, before[0]["id"])["outcome"] == "answered"
+
+
+def test_reliable_ringing(world: World) -> None:
+    """Ringing that was acknowledged (PRACK, RFC 3262) before the crash is answered after it, and both talk."""
+    bob = world.peers.pjsua(world.account("bobby"), tone=1010, prack_required=True, address="127.0.0.32")
+    bob.wait_registered()
+    alice = world.phone("pjsua2", "alice", tone=440, prack=True)
+    bob.dial(SEATS["alice"][0])
+    alice.wait_incoming()
+    bob.wait_ringing()
+    call = live(world)[0]["id"]
+    poll(lambda: "PRACK" in world.edge.get(f"/trace/{call}?messages=0")[1], "the ringing is acknowledged")
+    crash(world)
+    alice.answer()
+    bob.wait_established()
+    alice.wait_established()
+    tones.talk()
+    bob.hangup()
+    alice.wait_closed()
+    world.peers.stop_phones()
+    tones.assert_heard(bob.recording, 440)
+    tones.assert_heard(alice.recording, 1010)
