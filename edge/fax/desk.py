@@ -138,8 +138,7 @@ class FaxDesk:
         """The engine, as soon as its first start has succeeded. Raises FaxError where there is none."""
         if not self._tried.is_set():
             with suppress(TimeoutError):
-                async with asyncio.timeout(_START_SECONDS):
-                    await self._tried.wait()
+                await asyncio.wait_for(self._tried.wait(), _START_SECONDS)
         if not self._up:
             raise FaxError(f"no fax can be taken: {self._why_not}")
         return self._engine
