@@ -33,7 +33,10 @@ from edge.sip.parse import MAX_MESSAGE, parse_message
 from edge.sip.validate import validate_request, validate_response
 from edge.transport.guard import Guard
 from media.fax import udptl
+from media.relay import ng_messages
 from media.relay.port import RelayError
+from media.relay.rtpengine import _is_on_loopback
+from media.relay.rtpengine_session import _sdp, _statistics
 from media.relay.rtpproxy_commands import read_address, read_counters, read_media
 from media.sdp import codecs, lines, passing, rewrite, t38
 from media.sdp.errors import UnusableSdp
@@ -107,7 +110,7 @@ def _views(found: Message) -> None:
     for key in ("expires", "max-forwards", "min-se", "session-expires", "rseq"):
         with suppress(RemoteProtocolError):
             found.integer(key)
-    for key in ("route", "record-route", "diversion", "history-info", "p-asserted-identity"):
+    for key in ("route", "record-route", "diversion", "history-info", "p-asserted-identity", "path", "service-route"):
         with suppress(RemoteProtocolError):
             [str(address) for address in found.addresses(key)]
     for value in found.headers.get_all("replaces"):
@@ -251,6 +254,21 @@ def relay(data: bytes) -> None:
             read_media(line, line)
 
 
+def ng(data: bytes) -> None:
+    """Answers of rtpengine, and what is read of them for the record of a call."""
+    try:
+        cookie, answer = ng_messages.read(data)
+    except ng_messages.BadMessage:
+        return
+    again = cookie + b" " + ng_messages.encoded(answer)  # type: ignore[arg-type]
+    assert ng_messages.read(again) == (cookie, answer), "an answer does not survive being written"
+    ng_messages.text(answer, b"result")
+    _statistics(answer)
+    _is_on_loopback(answer)
+    with suppress(RelayError):
+        _sdp(answer)
+
+
 def digest(data: bytes) -> None:
     """Credentials and challenges."""
     text = data.decode("utf-8", "surrogateescape").replace("\r", "").replace("\n", "")
@@ -278,5 +296,6 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "sdp": sdp,
     "udptl": udptl_packets,
     "relay": relay,
+    "ng": ng,
     "digest": digest,
 }
