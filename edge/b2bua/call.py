@@ -19,6 +19,8 @@ from edge.b2bua.changes import Changes
 from edge.b2bua.events import CallEvent, LegId
 
 A: LegId = "a"
+_MOST_WAITING = 8
+"""Digits of the called side that wait for the caller's answer."""
 
 
 class Phase(Enum):
@@ -76,6 +78,7 @@ class Call:
         "_target",
         "_targets",
         "_timers",
+        "_waiting",
         "answered_at",
         "branches",
         "phase",
@@ -112,6 +115,8 @@ class Call:
         self._early_leg: LegId | None = None
         self._accepted_late_offer = False
         self._media = Changes()
+        self._waiting: list[ev.InfoReceived | ev.Released] = []
+        """What the called side said before the caller had its answer: it comes after it."""
 
     def start(self) -> list[CallAction]:
         """The first actions."""
@@ -325,17 +330,21 @@ class Call:
 
     def _released(self, event: ev.Released, now: float) -> list[CallAction]:
         leg = event.leg
+        state = self.branches.get(leg)
         if self.phase is Phase.UP and leg in (A, self.winner):
             if leg == A:
                 return self._release_winner(event.q850 or 16) + self._finish(
                     "answered", "a", 200, event.q850, event.detail
                 )
             self.branches[leg] = Branch.DONE
-            out = [*self._owed_ack(leg), do.Release(A, event.q850 or 16)]
+            out = self._owed_ack(leg) if state is Branch.ANSWERED else []
+            out.append(do.Release(A, event.q850 or 16))
             return out + self._finish("answered", "b", 200, event.q850, event.detail)
-        if self.phase is Phase.ANSWERING and leg == self.winner:
+        if self.phase is Phase.ANSWERING and leg == self.winner and state is Branch.ANSWERED:
+            # answered and over: the caller hears both, in this order
             self.branches[leg] = Branch.DONE
-            return self._owed_ack(leg) + self._fail(hunt.Failure(480, event.q850))
+            self._waiting.append(event)
+            return self._owed_ack(leg)
         if leg in self.branches:
             self.branches[leg] = Branch.DONE
         return []
@@ -393,13 +402,17 @@ class Call:
                 return []
             self.phase = Phase.UP
             self.answered_at = now
-            return [do.Accept(event.sdp), do.StartTimer("longest", self._timers.longest)]
+            return [do.Accept(event.sdp), do.StartTimer("longest", self._timers.longest), *self._what_waited(now)]
         if purpose == "late-answer":
             if self.phase is not Phase.UP or self.winner is None:
                 return []
             self._accepted_late_offer = True
             return [do.Ack(self.winner, event.sdp)]
         return self._media.relayed(event) if self.phase is Phase.UP else []
+
+    def _what_waited(self, now: float) -> list[CallAction]:
+        waiting, self._waiting = self._waiting, []
+        return [action for event in waiting for action in self.on_event(event, now)]
 
     def _relay_failed(self, event: ev.RelayFailed, now: float) -> list[CallAction]:
         purpose = event.purpose
@@ -442,6 +455,10 @@ class Call:
         return []
 
     def _info(self, event: ev.InfoReceived, now: float) -> list[CallAction]:
+        if self.phase is Phase.ANSWERING and event.leg == self.winner:
+            if len(self._waiting) < _MOST_WAITING:
+                self._waiting.append(event)
+            return []
         other = self.other(event.leg)
         return [do.SendInfo(other, event.content_type, event.body)] if other is not None else []
 

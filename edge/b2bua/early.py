@@ -56,7 +56,7 @@ class EarlyDialogs:
         return True
 
     def on_request(self, tx: TransactionId, request: Request, flow: Flow) -> None:
-        """A request of the called side before it answers: UPDATE (RFC 3311), or it gives up its early dialog."""
+        """A request of the called side before it answers: UPDATE (RFC 3311)."""
         leg = self._leg
         dialog = self._dialogs.get(request.from_.tag or "")
         if dialog is None:
@@ -64,8 +64,6 @@ class EarlyDialogs:
         if not dialog.accept(request):
             return leg.answer_with(tx, request, 500)
         leg.flow = flow
-        if request.method == "BYE":
-            return leg.answer_with(tx, request, 200)
         if request.method != "UPDATE":
             return leg.answer_with(tx, request, 405)
         leg.answer_early_update(tx, request, dialog)

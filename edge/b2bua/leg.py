@@ -35,6 +35,9 @@ UNDERSTOOD_IN_DIALOG = frozenset(("timer", "100rel", "replaces"))
 """Extensions that a request inside a dialog may require of us."""
 _DTMF = frozenset(("application/dtmf-relay", "application/dtmf"))
 
+_MOST_ACKS = 4
+"""Answers of the peer that may come again, each with an ACK of its own."""
+
 Fields = list[tuple[str, str]]
 _OTHER: Fields = [("Allow", ALLOW), ("Supported", SUPPORTED)]
 _CUSTOMER: Fields = [("Allow", ALLOW_TRANSFER), ("Supported", SUPPORTED_TRANSFER)]
@@ -57,6 +60,7 @@ class Leg:
         "_incoming",
         "_local_sdp",
         "_outgoing",
+        "_parting",
         "_peer_allows",
         "_referred",
         "_referring",
@@ -110,6 +114,8 @@ class Leg:
         self._customer = customer
         self._referring: tuple[TransactionId, Request] | None = None
         self._referred = 0
+        self._parting: tuple[int | None, Callable[[], None] | None] | None = None
+        """The BYE that waits for the ACK of our 2xx: its cause, and who hears of it."""
 
     owns_call_id = False
     """Whether this side made the Call-ID: it waits longer after requests that crossed."""
@@ -128,8 +134,10 @@ class Leg:
     def on_request(self, tx: TransactionId, request: Request, flow: Flow) -> None:
         """An in-dialog request (not ACK)."""
         dialog = self.dialog
-        if self.gone or dialog is None or dialog.remote_tag != request.from_.tag:
+        if dialog is None or dialog.remote_tag != request.from_.tag:
             return self._answer_with(tx, request, 481)
+        if self.gone:
+            return self._after_the_end(tx, request)
         if not dialog.accept(request):
             return self._answer_with(tx, request, 500)
         self.flow = flow
@@ -154,6 +162,19 @@ class Leg:
         else:
             self._answer_with(tx, request, 405, self._abilities()[:1])
 
+    def _after_the_end(self, tx: TransactionId, request: Request) -> None:
+        """A BYE that crossed ours, or comes again, is right: the dialog is over. Nothing else can be meant."""
+        if request.method != "BYE":
+            return self._answer_with(tx, request, 481)
+        self._answer_with(tx, request, 200)
+        if self._answer is not None:
+            self._answer.acknowledged()
+            self._answer = None
+        if self._parting is not None:
+            (_, then), self._parting = self._parting, None
+            if then is not None:
+                then()
+
     def on_ack(self, request: Request) -> None:
         """The ACK of a 2xx of ours; matched by the CSeq of the 2xx that is being resent."""
         answer = self._answer
@@ -168,6 +189,7 @@ class Leg:
             if sdp is not None:
                 self._remote_sdp = sdp
             self._emit(self.id, ev.AnswerInAck(self.id, sdp))
+        self._part()
 
     def _on_reinvite(self, tx: TransactionId, request: Request) -> None:
         if self._incoming is not None:
@@ -274,6 +296,8 @@ class Leg:
 
     def _no_ack(self) -> None:
         self._answer = None
+        if self._parting is not None:
+            return self._part()
         self.release(102)
         self._emit(self.id, ev.Released(self.id, 102, "the ACK never came"))
 
@@ -312,10 +336,22 @@ class Leg:
             self.port.request(request, self.flow, Quiet(self, request))
 
     def release(self, q850: int | None, then: Callable[[], None] | None = None) -> None:
-        """BYE, once; `then` is called when the peer has answered it (or never will)."""
+        """BYE, once; `then` is called when the peer has answered it (or never will).
+
+        It waits for the ACK of a 2xx of ours, which comes again until then (RFC 3261 section 15)."""
         if self.gone or self.dialog is None:
             return
+        self._parting = (q850, then)
+        answer, self._answer = self._answer, None
         self._stop()
+        self._answer = answer
+        if answer is None:
+            self._part()
+
+    def _part(self) -> None:
+        if self._parting is None or self.dialog is None:
+            return
+        (q850, then), self._parting = self._parting, None
         request = self.dialog.request("BYE")
         if q850 is not None:
             request.headers.add("Reason", reason_header(q850))
@@ -336,7 +372,9 @@ class Leg:
         """Make and send the ACK for the INVITE with this CSeq, and remember what it takes to make it again."""
         if sdp is not None:
             self._local_sdp = sdp
-        self._acks = {cseq: sdp}
+        self._acks[cseq] = sdp
+        if len(self._acks) > _MOST_ACKS:
+            del self._acks[next(iter(self._acks))]
         self._make_ack(cseq, sdp)
 
     def _make_ack(self, cseq: int, sdp: bytes | None) -> None:

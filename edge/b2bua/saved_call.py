@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from edge.b2bua import actions as do
+from edge.b2bua import events as ev
 from edge.b2bua import hunt
 from edge.b2bua.actions import CallAction
 from edge.b2bua.call import A, Branch, Call, CallTimers, Phase
@@ -35,6 +36,9 @@ class SavedCall:
     accepted_late_offer: bool = False
     last: dict[LegId, bytes] = field(default_factory=dict)
     change: Change | None = None
+    digits: list[ev.InfoReceived] = field(default_factory=list)
+    hung_up: ev.Released | None = None
+    """What the called side said before the caller had its answer."""
 
 
 def save(call: Call) -> SavedCall:
@@ -61,6 +65,8 @@ def save(call: Call) -> SavedCall:
         call._accepted_late_offer,
         call._media.last,
         call._media.change,
+        [event for event in call._waiting if isinstance(event, ev.InfoReceived)],
+        next((event for event in call._waiting if isinstance(event, ev.Released)), None),
     )
 
 
@@ -88,6 +94,7 @@ def restore(saved: SavedCall, timers: CallTimers) -> Call:
     call._accepted_late_offer = saved.accepted_late_offer
     call._media.last = dict(saved.last)
     call._media.change = saved.change
+    call._waiting = [*saved.digits, *([saved.hung_up] if saved.hung_up is not None else [])]
     return call
 
 

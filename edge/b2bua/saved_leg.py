@@ -163,6 +163,8 @@ class SavedLeg:
     remote_sdp: bytes | None = None
     answer: SavedAnswer | None = None
     answer_offers: bool = False
+    parting: int | None = None
+    """The cause of a BYE that waits for the ACK of `answer`, where the leg is gone."""
     peer_allows: frozenset[str] = frozenset()
     incoming: SavedExchange | None = None
     outgoing: SavedExchange | None = None
@@ -241,6 +243,7 @@ def save(leg: Leg, wires: Wires) -> SavedLeg:
     saved.unacknowledged = leg._unacknowledged
     saved.referred = leg._referred
     saved.answer_offers = leg._answer_offers
+    saved.parting = leg._parting[0] if leg._parting is not None else None
     if isinstance(leg, UasLeg | UacLeg) and leg._tx is not None:
         saved.tx = wires.save(leg._tx)
     if isinstance(leg, UasLeg):
@@ -308,6 +311,9 @@ def restore(
         leg._challenges, leg._final, leg._cancelled = saved.challenges, saved.final, saved.cancelled
         _restore_early(leg, saved.early)
     if leg.gone:
+        if saved.answer is not None:
+            leg._answer = _restore_answer(leg, saved.answer, port, wires, timers)
+            leg._parting = (saved.parting, None)
         return leg
     if isinstance(leg, UasLeg) and saved.tx is not None:
         if saved.progress is not None:
@@ -352,11 +358,15 @@ def _restore_progress(leg: UasLeg, saved: SavedProgress, request: Request, port:
         reliable._begin(sent.on_the_way)
 
 
+def _restore_answer(
+    leg: Leg, answer: SavedAnswer, port: LegPort, wires: Wires, timers: TimerConfig
+) -> FinalAnswer:
+    return FinalAnswer(port, wires.restore(answer.tx, _NOTHING), answer.response.made(), timers, leg._no_ack)
+
+
 def _restore_exchanges(leg: Leg, saved: SavedLeg, port: LegPort, wires: Wires, timers: TimerConfig) -> None:
     if (answer := saved.answer) is not None:
-        response = answer.response.made()
-        tx = wires.restore(answer.tx, _NOTHING)
-        leg._answer = FinalAnswer(port, tx, response, timers, leg._no_ack)
+        leg._answer = _restore_answer(leg, answer, port, wires, timers)
     if (incoming := saved.incoming) is not None:
         request = incoming.request.made()
         leg._incoming = (wires.restore(incoming.tx, request), request)

@@ -32,7 +32,7 @@ class UacLeg(Leg):
     """Calls one peer. A 401, 407 or 422 is answered in place: for the call it is still the same branch."""
 
     owns_call_id = True
-    __slots__ = ("_cancelled", "_challenges", "_cseq", "_early", "_final", "_tx", "invite")
+    __slots__ = ("_cancelled", "_challenges", "_cseq", "_early", "_final", "_hung_up", "_tx", "invite")
 
     def __init__(
         self,
@@ -59,6 +59,8 @@ class UacLeg(Leg):
         self._early: EarlyDialogs | None = None
         self._final = False
         self._cancelled = False
+        self._hung_up: tuple[str, int | None] | None = None
+        """The tag of a peer whose BYE overtook its answer, and the cause."""
 
     @classmethod
     def revived(
@@ -154,6 +156,10 @@ class UacLeg(Leg):
 
     def on_request(self, tx: TransactionId, request: Request, flow: Flow) -> None:
         """In-dialog requests; before the answer those of early dialogs."""
+        if self.dialog is None and not self.gone and request.method == "BYE" and request.from_.tag:
+            # only who has answered may say BYE (RFC 3261 section 15): the answer is on its way
+            self._hung_up = (request.from_.tag, parse_reason(request.headers.get("reason")))
+            return self._answer_with(tx, request, 200)
         if self.dialog is None and self._early is not None and not self.gone:
             return self._early.on_request(tx, request, flow)
         super().on_request(tx, request, flow)
@@ -202,6 +208,8 @@ class UacLeg(Leg):
             self._remote_sdp = sdp
         self._run_session_timer(agree_as_uac(response))
         self._emit(self.id, ev.Answered(self.id, sdp))
+        if self._hung_up is not None and self._hung_up[0] == dialog.remote_tag:
+            self._ended(ev.Released(self.id, self._hung_up[1]))
 
     def _refuse_second_answer(self, response: Response) -> None:
         """A proxy forked our INVITE and a second one answered (RFC 3261 section 13.2.2.4): ACK and BYE."""

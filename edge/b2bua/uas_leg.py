@@ -168,6 +168,9 @@ class UasLeg(Leg):
         # a call is long, and of its INVITE nothing but the start line is asked for any more
         self.request = Request(self.request.method, self.request.uri)
         self._run_session_timer(timer)
+        if self._parting is not None:
+            (q850, then), self._parting = self._parting, None
+            self.release(q850, then)
 
     def _ready(self, reliable: ReliableProgress, sdp: bytes | None) -> bool:
         """Whether a 2xx may leave now (RFC 3262 section 3)."""
@@ -182,6 +185,8 @@ class UasLeg(Leg):
     def _no_prack(self) -> None:
         if self._tx is not None:
             # RFC 3262 section 3: a 5xx; where the called side has answered the call ends at it as well
+            if self._parting is not None:
+                return self.reject(500, 102)
             self._emit(self.id, ev.Ended(102, "the PRACK never came"))
 
     def reject(self, status: int, q850: int | None = None, headers: tuple[tuple[str, str], ...] = ()) -> None:
@@ -194,7 +199,7 @@ class UasLeg(Leg):
         for name, value in headers:
             response.headers.add(name, value)
         tx, self._tx = self._tx, None
-        self._held = None
+        self._held = self._parting = None
         if self._reliable is not None:
             self._reliable.end()
         self._stop()
@@ -237,9 +242,12 @@ class UasLeg(Leg):
             self._answer_with(tx, request, 405, self._abilities()[:1])
 
     def release(self, q850: int | None, then: Callable[[], None] | None = None) -> None:
-        """See Leg; a 2xx that still waits for its PRACK never leaves."""
+        """See Leg; where the 2xx still waits for its PRACK the BYE follows both, or nothing but a failure is left."""
+        if self._held is not None and q850 == 102:
+            return self.reject(500, q850)
         if self._held is not None:
-            return self.reject(500 if q850 == 102 else 480, q850)
+            self._parting = (q850, then)
+            return
         super().release(q850, then)
 
     def _on_prack(self, tx: TransactionId, request: Request) -> None:

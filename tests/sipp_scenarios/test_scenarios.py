@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 from peers.messages import Seen, Trace
+from peers.process import poll
 from peers.raw import Raw
 from peers.world import (
     GUESSER_ADDRESS,
@@ -53,6 +54,20 @@ def test_called_hangs_up(world: World) -> None:
     caller, called = call(world, "uac_until_bye", "uas_bye")
     assert len(caller.requests("BYE", "in")) == 1
     assert_nothing_crossed(caller, called)
+
+
+def test_called_hangs_up_at_once(world: World) -> None:
+    """BYE in the moment of the ACK: the caller gets the answer, and BYE once it has sent its ACK (RFC 3261 section 15);
+    the call counts as answered and ended by the called."""
+    mark = world.edge.mark
+    calling, called = call(world, "uac_until_bye", "uas_hangs_up_at_once")
+    assert calling.responses(method="INVITE")[-1].status == 200
+    assert [m.method for m in calling if not m.is_response and m.method != "INVITE"] == ["ACK", "BYE"]
+    assert [m.status for m in called.responses(method="BYE")] == [200]
+    assert_nothing_crossed(calling, called)
+    poll(lambda: world.edge.events("call.finished", mark), "the record is written")
+    (record,) = world.edge.events("call.finished", mark)
+    assert (record["outcome"], record["released_by"]) == ("answered", "b")
 
 
 def test_cancel_while_ringing(world: World) -> None:
