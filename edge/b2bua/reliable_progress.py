@@ -47,13 +47,16 @@ class ReliableProgress:
         self._begin(self._responses.send(response))
 
     def acknowledged(self, prack: Request) -> bool:
-        """A PRACK came; False where it is of nothing that was sent."""
+        """A PRACK came; False where it is of nothing that was sent. `go_on` follows, once it has its answer."""
         if not self._responses.acknowledge(RAck.of(prack)):
             return False
         if self._responses.on_the_way is None:
             self._stop()
-            self._begin(self._responses.next())
         return True
+
+    def go_on(self) -> None:
+        """Send what waited for a PRACK."""
+        self._begin(self._responses.next())
 
     def end(self) -> None:
         """A final response leaves: nothing is resent any more, a late PRACK is still known."""

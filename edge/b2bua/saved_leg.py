@@ -358,9 +358,7 @@ def _restore_progress(leg: UasLeg, saved: SavedProgress, request: Request, port:
         reliable._begin(sent.on_the_way)
 
 
-def _restore_answer(
-    leg: Leg, answer: SavedAnswer, port: LegPort, wires: Wires, timers: TimerConfig
-) -> FinalAnswer:
+def _restore_answer(leg: Leg, answer: SavedAnswer, port: LegPort, wires: Wires, timers: TimerConfig) -> FinalAnswer:
     return FinalAnswer(port, wires.restore(answer.tx, _NOTHING), answer.response.made(), timers, leg._no_ack)
 
 

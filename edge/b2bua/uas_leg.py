@@ -267,6 +267,7 @@ class UasLeg(Leg):
         if not known:
             return self._answer_with(tx, request, 481)
         self.port.respond(tx, self._response(request, 200, [], self._local_sdp if sdp is not None else None))
+        reliable.go_on()
         self._emit(self.id, ev.NOTED)
         if self._held is not None and not reliable.open:
             (answer,), self._held = self._held, None

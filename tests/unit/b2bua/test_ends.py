@@ -38,7 +38,7 @@ def of_b(b: B, method: str, cseq: int, tag: str = "far") -> TransactionId:
     return tx
 
 
-# -- the call -----------------------------------------------------------------------------------------------------------
+# -- the call ----------------------------------------------------------------------------------------------------------
 
 
 def test_called_hangs_up_before_the_caller_has_its_answer() -> None:
@@ -97,7 +97,7 @@ def test_what_waits_for_the_answer_is_limited() -> None:
     assert len([a for a in actions if isinstance(a, do.SendInfo)]) == 8 and isinstance(actions[-1], do.Finish)
 
 
-# -- the caller's leg ---------------------------------------------------------------------------------------------------
+# -- the caller's leg --------------------------------------------------------------------------------------------------
 
 
 def test_bye_waits_for_the_ack() -> None:
@@ -160,7 +160,7 @@ def test_release_of_a_held_answer_whose_prack_never_comes() -> None:
     assert a.port.statuses()[-1] == 500 and a.port.methods() == []
 
 
-# -- after the end ------------------------------------------------------------------------------------------------------
+# -- after the end -----------------------------------------------------------------------------------------------------
 
 
 def test_byes_that_cross_are_both_answered() -> None:

@@ -353,3 +353,12 @@ def test_flood_of_responses_is_bounded() -> None:
         sender.next()
         sent += 1
     assert sent == 9 and not sender.open
+
+
+def test_prack_has_its_answer_before_the_next_response_leaves() -> None:
+    """What waited for the PRACK comes behind the 200 to it."""
+    a = A("Require: 100rel")
+    a.leg.progress(180, None)
+    a.leg.progress(183, SDP_B)
+    assert prack(a, provisional(a)[0]) == 200
+    assert a.port.statuses() == [180, 200, 183]
