@@ -375,7 +375,7 @@ class Edge:
         )
         self.tap.keep = self.kept.want
         self._run(self.kept.run(), self.kept.stop)
-        self.audit = self._audit(acquire, instance)
+        self.audit = self._audit(acquire, instance, upkeep)
         self._run(self.audit.run(), self.audit.stop)
         self.metrics.attach(self.views.live, self._dropped_lines)
         self.admin = AdminHttp(self.views, settings.admin_host, settings.admin_port)
@@ -489,7 +489,7 @@ class Edge:
         )
         return FaxDesk(self.engine, engine, outbox, tables, box, media, settings.media_advertised or media)
 
-    def _audit(self, acquire: Acquire, instance: UUID) -> audit.Audit:
+    def _audit(self, acquire: Acquire, instance: UUID, upkeep: Upkeep) -> audit.Audit:
         calls, writer, channels = self.calls, self.writer, self.channels
         return audit.Audit(
             {
@@ -503,7 +503,9 @@ class Edge:
             },
             {
                 "leases": lambda: audit.leases(acquire, instance, channels.leases, shared=channels.shared),
-                "live-list": lambda: audit.live_list(acquire, instance, calls),
+                "live-list": lambda: audit.live_list(
+                    acquire, instance, calls, lambda: channels.shared and upkeep.fresh()
+                ),
             },
         )
 

@@ -15,7 +15,7 @@ from edge.b2bua.events import LegId
 from edge.sip.value import quick
 from media.relay.port import RelaySession, RelayStats, Side, UnusableSdp
 from media.sdp import srtp
-from media.sdp.codecs import cut, to_add, voices
+from media.sdp.codecs import cut, first_voice, to_add, voices
 from media.sdp.lines import parse
 from media.sdp.srtp import Srtp
 
@@ -65,7 +65,7 @@ def media_terms(snapshot: Snapshot, kind: str, name: str, account: str, *, tls: 
 class CallMedia:
     """A relay session under the terms of the call's parties. `terms` gives those of a leg; it may raise UnusableSdp."""
 
-    __slots__ = ("__weakref__", "_bridges", "_forms", "_offered", "_own", "_session", "_terms")
+    __slots__ = ("__weakref__", "_bridges", "_forms", "_offered", "_own", "_session", "_terms", "codecs")
 
     def __init__(self, session: RelaySession, bridges: bool, terms: Callable[[LegId], MediaTerms]) -> None:
         self._session = session
@@ -77,6 +77,8 @@ class CallMedia:
         """The form in which each party had its last offer."""
         self._own: tuple[str, ...] = ()
         """The codecs of the last offer, as its party named them."""
+        self.codecs: dict[Side, str] = {}
+        """What each side sends, by the last answer: its encoding name."""
 
     @property
     def passive(self) -> bool:
@@ -89,13 +91,18 @@ class CallMedia:
 
     def save(self) -> dict[str, object]:
         """What another process needs to go on with these media, as JSON can hold it."""
-        return self._session.save() | {"forms": dict(self._forms), "offered": dict(self._offered)}
+        return self._session.save() | {
+            "forms": dict(self._forms),
+            "offered": dict(self._offered),
+            "codecs": self.codecs,
+        }
 
     def restore(self, saved: Mapping[str, Any]) -> None:
         """Go on with media that another process began: `saved` is what it had. No I/O."""
         self._session.restore(saved)
         self._forms.update(saved.get("forms", {}))
         self._offered.update(saved.get("offered", {}))
+        self.codecs = dict(saved.get("codecs", {}))
 
     async def check(self) -> bool:
         """After `restore`: whether the relay still has these media. Raises RelayError."""
@@ -115,6 +122,7 @@ class CallMedia:
             mine = self._terms(leg)
             sdp, self._forms[leg] = srtp.accept(sdp, self._offered.get(leg) or mine.srtp)
             out = await self._session.forward(sdp, _side(leg), leg, answer=True, early=early, trusted=mine.trusted)
+            self.codecs = {_side(leg): first_voice(sdp), _side(to): first_voice(out)}
             return srtp.dress(out, self._forms.get(to, "off"), answer=True)[0]
         terms = self._terms(to)
         known = self._forms.get(to)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from dialplan.model import Direction
 from edge.b2bua import actions as do
 from edge.cdr.quality import mos
 from edge.cdr.record import CallRecord, MediaFigures
-from media.relay.port import RelayStats
+from media.relay.port import RelayStats, Side
 
 if TYPE_CHECKING:
     from edge.b2bua.runner import CallRunner
@@ -60,13 +61,16 @@ def make_record(run: CallRunner, finish: do.Finish, stats: RelayStats) -> CallRe
         b_call_id=tries.winner_call_id,
         emergency=plan.direction is Direction.EMERGENCY,
         trace=tuple(plan.trace.steps),
-        media=None if run.media.passive and stats == RelayStats() else _figures(stats),
+        media=None if run.media.passive and stats == RelayStats() else _figures(stats, run.media.codecs),
         attempts=tuple(tries.all),
     )
 
 
-def _figures(stats: RelayStats) -> MediaFigures:
+def _figures(stats: RelayStats, codecs: Mapping[Side, str]) -> MediaFigures:
+    codec_a, codec_b = codecs.get("a"), codecs.get("b")
     return MediaFigures(
         stats.from_a, stats.from_b, stats.to_a, stats.to_b, stats.lost_a, stats.lost_b, stats.jitter_a, stats.jitter_b,
-        mos(stats.from_a, stats.lost_a, stats.jitter_a), mos(stats.from_b, stats.lost_b, stats.jitter_b),
+        mos(stats.from_a, stats.lost_a, stats.jitter_a, codec_a, stats.round_trip),
+        mos(stats.from_b, stats.lost_b, stats.jitter_b, codec_b, stats.round_trip),
+        stats.round_trip, codec_a, codec_b,
     )  # fmt: skip

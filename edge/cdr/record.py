@@ -25,14 +25,21 @@ class MediaFigures(NamedTuple):
     from_b: int = 0
     to_a: int = 0
     to_b: int = 0
-    lost_a: int = 0
-    lost_b: int = 0
+    lost_a: int | None = None
+    """None where nobody told: see `media.relay.port.RelayStats`."""
+    lost_b: int | None = None
     jitter_a: float | None = None
-    """Milliseconds; None where the relay does not measure it."""
+    """Milliseconds; None where it is not known."""
     jitter_b: float | None = None
     mos_a: float | None = None
-    """Estimated score of what came from the caller's side (`edge.cdr.quality`); None where too little came."""
+    """Estimated score of what came from the caller's side (`edge.cdr.quality`); None where too little came, or its loss
+    is not known."""
     mos_b: float | None = None
+    round_trip: float | None = None
+    """Between the two ends, milliseconds; None where it is not known."""
+    codec_a: str | None = None
+    """What the caller's side was told to send; None where it was no RTP audio."""
+    codec_b: str | None = None
 
 
 class Attempt(NamedTuple):

@@ -87,6 +87,7 @@ class Upkeep:
         self._now = now
         self._silence = silence
         self._shown: dict[str, LiveCall] = {}
+        self._shown_at: float | None = None
         self._answers_since: float | None = None
         self._recount_at = 0.0
         self._stopping = asyncio.Event()
@@ -111,6 +112,10 @@ class Upkeep:
         """Let `run` end."""
         self._stopping.set()
 
+    def fresh(self) -> bool:
+        """Whether the table was brought up to date in the last rounds: where the database is slow or away it is not."""
+        return self._shown_at is not None and self._now() - self._shown_at < 3 * _EVERY
+
     async def once(self) -> None:
         """Do what is due. Raises what the database raises."""
         async with self._acquire() as connection:
@@ -130,6 +135,7 @@ class Upkeep:
                     self._log.error("channels.recounted", rows=wrong, reason="the tables were changed by hand")
 
     async def _show(self, connection: AnyConnection) -> None:
+        began = self._now()
         live = {call.id: LiveCall._make(map(storable, call)) for call in self._live()}
         async with connection.transaction():
             there = await connection.fetchval(
@@ -146,7 +152,7 @@ class Upkeep:
             gone = [call_id for call_id in shown if call_id not in live]
             if gone:
                 await connection.execute("DELETE FROM sip_edge.live_calls WHERE id = ANY ($1)", gone)
-        self._shown = live
+        self._shown, self._shown_at = live, began
 
 
 def _shows(shown: LiveCall | None, call: LiveCall) -> bool:

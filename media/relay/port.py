@@ -25,17 +25,22 @@ class RelayFull(RelayError):
 
 @dataclass(frozen=True, slots=True)
 class RelayStats:
-    """Packets as the relay counted them; `from_a` came from the caller's side. Loss is what the relay saw missing."""
+    """Packets as the relay counted them; `from_a` came from the caller's side."""
 
     from_a: int = 0
     from_b: int = 0
     to_a: int = 0
     to_b: int = 0
-    lost_a: int = 0
-    lost_b: int = 0
+    lost_a: int | None = None
+    """Missing of what the caller's side sent: before the relay where it counts itself, else as the far end's receiver
+    reports (RTCP) tell; None: nobody told."""
+    lost_b: int | None = None
     jitter_a: float | None = None
-    """Mean interarrival jitter (RFC 3550) of what came from the caller's side, milliseconds; None: not measured."""
+    """Mean interarrival jitter (RFC 3550 section 6.4.1) of what came from the caller's side, milliseconds, of the same
+    source as the loss; None: not known."""
     jitter_b: float | None = None
+    round_trip: float | None = None
+    """Between the two ends, milliseconds; None: not known, as without RTCP of both."""
 
 
 class RelaySession(Protocol):

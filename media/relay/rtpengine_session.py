@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from media.relay import ng_messages as ng
 from media.relay.ng_client import Unanswered
@@ -271,15 +271,28 @@ def _plain(text: str) -> str:
 
 
 def _statistics(figures: dict[bytes, Value]) -> RelayStats:
-    from_a, errors_a, lost_a = _side(figures, b"a")
-    from_b, errors_b, lost_b = _side(figures, b"b")
-    return RelayStats(from_a, from_b, max(0, from_b - errors_b), max(0, from_a - errors_a), lost_a, lost_b)
+    a, b = _side(figures, b"a"), _side(figures, b"b")
+    return RelayStats(
+        a.packets, b.packets, max(0, b.packets - b.errors), max(0, a.packets - a.errors), b.lost, a.lost,
+        b.jitter, a.jitter, b.round_trip or a.round_trip,
+    )  # fmt: skip
 
 
-def _side(figures: dict[bytes, Value], tag: bytes) -> tuple[int, int, int]:
-    """RTP packets from a side, those of them that could not be relayed, and those missing before the relay, of which
-    rtpengine knows by RTCP alone."""
-    packets = errors = lost = 0
+class _Side(NamedTuple):
+    """RTP packets from a side, those of them that could not be relayed, and what its receiver reports said of the
+    *other* side's packets (None: it sent none that rtpengine could use, which takes RTCP of both ends)."""
+
+    packets: int
+    errors: int
+    lost: int | None
+    jitter: float | None
+    round_trip: float | None
+
+
+def _side(figures: dict[bytes, Value], tag: bytes) -> _Side:
+    packets = errors = 0
+    lost: int | None = None
+    jitter = round_trip = None
     tags = figures.get(b"tags")
     party = tags.get(tag) if isinstance(tags, dict) else None
     medias = party.get(b"medias") if isinstance(party, dict) else None
@@ -294,7 +307,9 @@ def _side(figures: dict[bytes, Value], tag: bytes) -> tuple[int, int, int]:
                 continue
             packets += ng.number(stream, b"stats", b"packets")
             errors += ng.number(stream, b"stats", b"errors")
-            ssrc = ng.number(stream, b"SSRC")
-            if ssrc and isinstance(sources, dict):
-                lost += ng.number(sources, str(ssrc).encode(), b"total packets lost")
-    return packets, errors, lost
+            source = str(ng.number(stream, b"SSRC")).encode()
+            if isinstance(sources, dict) and source in sources:
+                lost = (lost or 0) + ng.number(sources, source, b"cumulative loss")
+                jitter = float(ng.number(sources, source, b"average MOS", b"jitter"))
+                round_trip = ng.number(sources, source, b"average MOS", b"round-trip time") / 1000 or None
+    return _Side(packets, errors, lost, jitter, round_trip)

@@ -349,8 +349,15 @@ def _number(index: int, media: Media) -> int:
     return 2 * index + ("UDPTL" in media.proto.upper())
 
 
+_TICKS = 8.0
+"""A millisecond of the RTP clock of telephony's static payload types (RFC 3551 table 4), the only ones whose jitter the
+engine measures."""
+
+
 def _statistics(replies: list[str]) -> RelayStats:
     from_a = from_b = to_a = to_b = lost_a = lost_b = 0
+    jitter_a = jitter_b = None
+    counted = False
     for n in range(0, len(replies) - 1, 2):
         a = commands.read_counters(replies[n])
         b = commands.read_counters(replies[n + 1])
@@ -365,4 +372,9 @@ def _statistics(replies: list[str]) -> RelayStats:
         to_b += a.relayed - (a.received_other - dropped_of_b)
         lost_a += a.lost
         lost_b += b.lost
-    return RelayStats(from_a, from_b, to_a, to_b, lost_a, lost_b)
+        if jitter_a is None:
+            jitter_a = a.jitter / _TICKS or None
+        if jitter_b is None:
+            jitter_b = b.jitter / _TICKS or None
+        counted = True
+    return RelayStats(from_a, from_b, to_a, to_b, lost_a, lost_b, jitter_a, jitter_b) if counted else RelayStats()

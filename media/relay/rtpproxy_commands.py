@@ -84,7 +84,7 @@ def lookup(
 
 def query(session: str, medium: int, origin: Side, timeout: int = 0) -> str:
     """Ask for the counters of a medium as seen from `origin`; `timeout` as of `update`."""
-    counters = "npkts_ina npkts_ino nrelayed rtpa_nlost"
+    counters = "npkts_ina npkts_ino nrelayed rtpa_nlost rtpa_javg"
     return f"Q {session} {origin};{medium} {other(origin)} {counters}{_timeout(timeout)}\n"
 
 
@@ -103,12 +103,16 @@ def _timeout(seconds: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """Packets of a medium: received from the asking side, from the other, relayed both ways, lost before the relay."""
+    """Packets of a medium: received from the asking side, from the other, relayed both ways, lost before the relay.
+
+    `jitter`: mean of what came from the asking side, in ticks of its clock; 0 where the clock is not known (payload
+    types from 96 on) or only one packet came."""
 
     received: int
     received_other: int
     relayed: int
     lost: int
+    jitter: float
 
 
 def read_address(reply: str) -> RelayAddress | None:
@@ -134,9 +138,10 @@ def read_counters(reply: str) -> Counters | None:
     if reply == _UNKNOWN_SESSION:
         return None
     parts = reply.split(" && ", 1)[0].split()
-    if len(parts) != 4 or not all(map(_digits, parts)):
+    if len(parts) != 5 or not all(map(_digits, (*parts[:4], *parts[4].split(".", 1)))):
         raise _refused(reply)
-    return Counters(*(int(part) for part in parts))
+    received, received_other, relayed, lost = map(int, parts[:4])
+    return Counters(received, received_other, relayed, lost, float(parts[4]))
 
 
 def read_media(totals: str, pulse: str) -> int:

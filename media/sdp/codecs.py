@@ -67,6 +67,23 @@ def voices(sdp: Sdp) -> tuple[str, ...]:
     return ()
 
 
+def first_voice(sdp: bytes) -> str:
+    """The name, in capitals, of the first codec of the first audio section of a description that was written: what its
+    reader may send first. Empty where there is none. Cheap: nothing but the names is looked at."""
+    at = sdp.find(b"m=audio ")
+    if at < 0:
+        return ""
+    for fmt in sdp[at : sdp.find(b"\r\n", at)].decode("latin-1").split()[3:]:
+        mapped = sdp.find(f"a=rtpmap:{fmt} ".encode("latin-1"), at)
+        if mapped >= 0:
+            name = sdp[mapped : mapped + 60].split(b" ", 1)[1].partition(b"/")[0].decode("latin-1")
+        else:
+            name = _STATIC.get(fmt, ("",))[0]
+        if name.lower() not in ("", "cn", "telephone-event"):
+            return name.upper()[:20]
+    return ""
+
+
 def to_add(own: Sequence[str], lists: Iterable[Sequence[str]]) -> tuple[str, ...]:
     """Codecs to offer beside a peer's `own` (as `voices` gives them), between which a relay then transcodes.
 

@@ -26,3 +26,24 @@ def test_too_little_says_nothing() -> None:
     """A call of half a second has no score."""
     assert mos(25, 0) is None
     assert mos(0, 0) is None
+
+
+@pytest.mark.parametrize(
+    ("codec", "round_trip", "lost", "expected"),
+    [
+        ("PCMA", None, 0, 4.41),
+        ("G729", None, 0, 4.11),  # equipment impairment 11
+        ("G729", None, 100, 3.79),
+        ("opus", None, 0, 4.41),  # not in the table
+        ("PCMA", 100.0, 0, 4.38),
+        ("PCMA", 800.0, 0, 3.05),  # half of it on the way
+    ],
+)
+def test_codec_and_delay(codec: str, round_trip: float | None, lost: int, expected: float) -> None:
+    """Codecs that compress start lower, and a way of more than 177 ms costs dearly."""
+    assert mos(5000, lost, None, codec, round_trip) == pytest.approx(expected, abs=0.02)
+
+
+def test_unknown_loss_has_no_score() -> None:
+    """A score from nothing would say that all is well."""
+    assert mos(5000, None) is None

@@ -19,7 +19,7 @@ def test_commands_as_the_engine_reads_them() -> None:
     assert made == "U6al{v6} c1 ::1 4000 b;0 a fd:7 c1/0 && S ttl=9\n"
     made = commands.lookup("c1", 0, "b", "192.0.2.1", 4000, ipv6=False, network="main", timeout=60)
     assert made == "Ll{main} c1 192.0.2.1 4000 a;0 b && S ttl=60\n"
-    assert commands.query("c1", 0, "a") == "Q c1 a;0 b npkts_ina npkts_ino nrelayed rtpa_nlost\n"
+    assert commands.query("c1", 0, "a") == "Q c1 a;0 b npkts_ina npkts_ino nrelayed rtpa_nlost rtpa_javg\n"
     assert commands.delete("c1") == "D c1 a b\n"
 
 
@@ -55,8 +55,8 @@ def test_errors_in_words(reply: str, words: str) -> None:
 
 
 def test_counters() -> None:
-    """Four numbers, or a medium that is not known."""
-    assert commands.read_counters("4 1 5 2") == Counters(4, 1, 5, 2)
+    """Four numbers and the jitter, or a medium that is not known."""
+    assert commands.read_counters("4 1 5 2 46.126890") == Counters(4, 1, 5, 2, 46.12689)
     assert commands.read_counters("E50") is None
     assert commands.read_media("7 4", "60") == 2
     assert commands.read_media("7 4", "E50") == 3

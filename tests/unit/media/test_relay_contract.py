@@ -42,8 +42,10 @@ async def test_packets_pass_both_ways_and_are_counted(relay: AnyRelay, peer: Mak
         a.send((RELAY, to_a.ports[0]), rtp(sequence, 0xA))
         await b.receive()
     stats = await session.delete()
-    # rtpengine knows of loss by RTCP alone
-    assert stats == RelayStats(from_a=4, from_b=1, to_a=1, to_b=4, lost_a=0 if relay.bridges else 2, lost_b=0)
+    # rtpengine knows of loss by RTCP alone, and nobody sent any
+    lost = (None, None) if relay.bridges else (2, 0)
+    assert stats == RelayStats(4, 1, 1, 4, *lost, jitter_a=stats.jitter_a)
+    assert (stats.jitter_a is None) == relay.bridges
 
 
 async def test_rtcp_passes_on_the_next_port(relay: AnyRelay, peer: MakePeer) -> None:

@@ -341,7 +341,7 @@ def test_on_the_loop_of_the_daemon(tmp_path: Path) -> None:
         b.close()
         return stats
 
-    assert uvloop.run(calls()) == RelayStats(1, 1, 1, 1)
+    assert uvloop.run(calls()) == RelayStats(1, 1, 1, 1, 0, 0)
     assert os.listdir(tmp_path) == []
 
 
