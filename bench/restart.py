@@ -2,12 +2,14 @@
 
 python bench/restart.py                  1,000, 5,000 and 10,000 calls that are up
 python bench/restart.py --calls 10000    one run
+python bench/restart.py --upgrade        the same with `sip-edge upgrade` in place of kill -9
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import signal
 import tempfile
 import time
 from pathlib import Path
@@ -51,8 +53,8 @@ def in_dialog(method: str, answer: Seen, cseq: int, port: int) -> str:
     )
 
 
-def measure(calls: int, rate: float, folder: Path) -> None:
-    """One run; prints a line."""
+def measure(calls: int, rate: float, folder: Path, upgrade: bool) -> None:
+    """One run; prints a line. `upgrade`: the program gives its place to another, instead of being killed."""
     office = Office(folder, {"media_timeout": 3600, "guard_rate": 5000, "guard_burst": 5000})
     sipps: list[Sipp] = []
     try:
@@ -88,24 +90,36 @@ def measure(calls: int, rate: float, folder: Path) -> None:
             before = len(edge.rows("calls"))
             journal = sum(path.stat().st_size for path in (edge.data / "journal").iterdir())
             bye = in_dialog("BYE", answer, 2, probe.port)
-            edge.kill()
             began = time.monotonic()
-            edge.launch()
+            if upgrade:
+                os.kill(office.signalling, signal.SIGUSR2)
+                # the new program is tried first, beside the calls; from here on they wait
+                poll(lambda: bool(edge.events("edge.upgrading")), "the new program takes over", 60)
+                spent = cpu([office.signalling])
+                began = time.monotonic()
+            else:
+                spent = 0.0
+                edge.kill()
+                edge.launch()
             status = 0
             while not status and time.monotonic() - began < 60:
                 probe.send(bye)
                 status = probe.status(0.02)
             took = time.monotonic() - began
-            used = cpu([office.signalling])
+            used = cpu([office.signalling]) - spent
         poll(edge.ready, "the edge is ready", 60)
         ready = time.monotonic() - began
         poll(lambda: bool(edge.events("calls.restored")), "calls were restored", 10)
         unreadable = int(str(edge.events("calls.restored")[0]["unreadable"]))
-        pause(3)  # calls that are merely up follow within seconds
-        after = len(edge.rows("calls"))
+        # calls that are merely up follow a few at a time
+        after, until = 0, time.monotonic() + 30
+        while after != calls and time.monotonic() < until:
+            pause(0.2)
+            after = len(edge.rows("calls"))
+        every = time.monotonic() - began
         print(
-            f"{calls:7} {took:7.2f} {used:7.2f} {ready:7.2f} {status:6} {before:7} {after:7} {unreadable:6}"
-            f" {journal / calls / 1024:8.1f} {memory(office.signalling) / 1024**2:7.0f}",
+            f"{calls:7} {took:7.2f} {used:7.2f} {ready:7.2f} {every:7.2f} {status:6} {before:7} {after:7}"
+            f" {unreadable:6} {journal / calls / 1024:8.1f} {memory(office.signalling) / 1024**2:7.0f}",
             flush=True,
         )
         if status != 200 or unreadable or after != calls or edge.metric("sip_edge_internal_errors_total"):
@@ -122,12 +136,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--calls", type=int, action="append", help="calls that are up (default 1000, 5000, 10000)")
     parser.add_argument("--rate", type=float, default=100, help="calls begun per second (default %(default)s)")
+    parser.add_argument("--upgrade", action="store_true", help="`sip-edge upgrade` in place of kill -9")
     parser.add_argument("--folder", type=Path, help="keep logs here")
     asked = parser.parse_args()
-    print("  calls   BYE s   CPU s ready s status  before   after unread KiB/call    MiB")
+    print("  calls   BYE s   CPU s ready s   all s status  before   after unread KiB/call    MiB")
     for calls in asked.calls or (1000, 5000, 10000):
         with tempfile.TemporaryDirectory(prefix="restart-") as made:
-            measure(calls, asked.rate, asked.folder or Path(made))
+            measure(calls, asked.rate, asked.folder or Path(made), asked.upgrade)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -271,6 +272,7 @@ class Views:
             snapshot_age=edge.store.age(),
             attempts=edge.calls.books.begun,
             attempts_ended=edge.calls.books.ended,
+            tasks=len(asyncio.all_tasks()),
             attempts_up=len(edge.calls) + len(edge.calls.books.closing),
             differences=edge.audit.differences,
             disagreements=edge.audit.disagreements,

@@ -78,6 +78,8 @@ class Live:
     attempts_ended: Mapping[str, int] = field(default_factory=dict)
     """Those that ended, by fate (`edge.b2bua.books.Fate`)."""
     attempts_up: int = 0
+    tasks: int = 0
+    """Of the event loop."""
     differences: Mapping[str, int] = field(default_factory=dict)
     """How far apart the books are, by invariant (`edge.audit.INVARIANTS`)."""
     disagreements: Mapping[str, int] = field(default_factory=dict)
@@ -347,6 +349,7 @@ class _LiveCollector(Collector):
             ("live_faxes", "Faxes under way", live.faxes),
             ("attempts_up", "Call attempts that have not ended", live.attempts_up),
             ("connections", "Open TCP and TLS connections", live.connections),
+            ("tasks", "Pieces of work of the event loop", live.tasks),
             ("draining", "1 if the edge takes no new calls", live.draining),
         ):
             yield GaugeMetricFamily(f"sip_edge_{name}", text, value=float(value))
