@@ -138,8 +138,9 @@ def run(office: Office, calls: int, rate: float, every: float, results: Path) ->
     each = (last.cpu - idle.cpu) / max(done.calls, 1) * 1000
     print(
         f"{done.calls} calls at {done.calls / done.seconds:.1f}/s, {done.failed} failed, {done.retransmissions}"
-        f" messages repeated by the caller and {answered.retransmissions} by the called; {last.calls - idle.calls} records;"
-        f" {each:.2f} ms CPU each; {early:.1f} MiB in the second fifth, {late:.1f} in the last"
+        f" messages repeated by the caller and {answered.retransmissions} by the called;"
+        f" {last.calls - idle.calls} records; {each:.2f} ms CPU each;"
+        f" {early:.1f} MiB in the second fifth, {late:.1f} in the last"
     )
     left = {name: getattr(last, name) for name in ("live", "transactions", "sessions", "channels", "spool", "errors")}
     left |= {"tasks": last.tasks - idle.tasks, "relay files": max(0, last.relay_files - idle.relay_files - 4)}
