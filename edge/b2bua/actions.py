@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edge.b2bua.events import LegId
+from edge.b2bua.events import LegId, Text
 from edge.b2bua.refer import ReferTo
+from edge.sip.transaction.key import TransactionId
 from edge.sip.value import quick
 
 
@@ -138,6 +139,27 @@ class SendInfo:
 
 @quick
 @dataclass(frozen=True, slots=True)
+class SendText:
+    """MESSAGE; `TextAnswered` tells what the party answered."""
+
+    leg: LegId
+    number: TransactionId
+    text: Text
+
+
+@quick
+@dataclass(frozen=True, slots=True)
+class AnswerText:
+    """The final answer to the MESSAGE of this leg's party."""
+
+    leg: LegId
+    number: TransactionId
+    status: int
+    accept: str = ""
+
+
+@quick
+@dataclass(frozen=True, slots=True)
 class Transfer:
     """The party of this leg is to be replaced, as its REFER says."""
 
@@ -197,6 +219,8 @@ CallAction = (
     | AcceptModify
     | RefuseModify
     | SendInfo
+    | SendText
+    | AnswerText
     | Transfer
     | RefuseTransfer
     | StartTimer

@@ -13,8 +13,10 @@ from collections.abc import Callable
 from typing import Protocol
 
 from edge.b2bua import events as ev
-from edge.b2bua.events import CallEvent, LegId
+from edge.b2bua.events import CallEvent, LegId, Text
+from edge.b2bua.text import UNANSWERED
 from edge.sip.message import Request
+from edge.sip.transaction.key import TransactionId
 
 
 class Settling(Protocol):
@@ -144,6 +146,18 @@ class BridgeLeg:
         """See Leg."""
         if self._far is not None:
             self._far.tell(ev.InfoReceived(self._far.id, content_type, body))
+
+    def text(self, number: TransactionId, text: Text) -> None:
+        """See Leg."""
+        if self._far is not None and not self._far.gone:
+            self._far.tell(ev.TextReceived(self._far.id, number, text))
+        else:
+            self._emit(self.id, ev.TextAnswered(self.id, number, UNANSWERED))
+
+    def answer_text(self, number: TransactionId, status: int, accept: str = "") -> None:
+        """See Leg."""
+        if self._far is not None:
+            self._far.tell(ev.TextAnswered(self._far.id, number, status, accept))
 
     def release(self, q850: int | None) -> None:
         """See Leg."""

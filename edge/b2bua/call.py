@@ -462,6 +462,16 @@ class Call:
         other = self.other(event.leg)
         return [do.SendInfo(other, event.content_type, event.body)] if other is not None else []
 
+    def _text(self, event: ev.TextReceived, now: float) -> list[CallAction]:
+        other = self.other(event.leg)
+        if other is None:
+            return [do.AnswerText(event.leg, event.number, 480)]
+        return [do.SendText(other, event.number, event.text)]
+
+    def _text_answered(self, event: ev.TextAnswered, now: float) -> list[CallAction]:
+        other = self.other(event.leg)
+        return [do.AnswerText(other, event.number, event.status, event.accept)] if other is not None else []
+
     def _referred(self, event: ev.Referred, now: float) -> list[CallAction]:
         if self.other(event.leg) is None:
             return [do.RefuseTransfer(event.leg, 491)]
@@ -504,6 +514,8 @@ _ON: dict[type, Callable[..., list[CallAction]]] = {
     ev.ModifyRefused: Call._modify_refused,
     ev.Noted: Call._noted,
     ev.InfoReceived: Call._info,
+    ev.TextReceived: Call._text,
+    ev.TextAnswered: Call._text_answered,
     ev.Referred: Call._referred,
     ev.Relayed: Call._relayed,
     ev.RelayFailed: Call._relay_failed,

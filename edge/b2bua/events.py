@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edge.b2bua.refer import ReferTo
+from edge.sip.transaction.key import TransactionId
 from edge.sip.value import quick
 
 LegId = str
@@ -158,6 +159,35 @@ class InfoReceived:
     body: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Text:
+    """The content of a MESSAGE. `content_type` is the field's value with its parameters; empty where there is none."""
+
+    content_type: str
+    body: bytes
+
+
+@quick
+@dataclass(frozen=True, slots=True)
+class TextReceived:
+    """MESSAGE: a text for the other party; the leg waits for what becomes of it, under `number`."""
+
+    leg: LegId
+    number: TransactionId
+    text: Text
+
+
+@quick
+@dataclass(frozen=True, slots=True)
+class TextAnswered:
+    """What the party of this leg answered to `SendText`."""
+
+    leg: LegId
+    number: TransactionId
+    status: int
+    accept: str = ""
+
+
 @quick
 @dataclass(frozen=True, slots=True)
 class Referred:
@@ -234,6 +264,8 @@ CallEvent = (
     | ModifyRefused
     | Noted
     | InfoReceived
+    | TextReceived
+    | TextAnswered
     | Referred
     | Relayed
     | RelayFailed

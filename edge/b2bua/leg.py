@@ -11,12 +11,13 @@ from zlib import crc32
 
 from edge.b2bua import events as ev
 from edge.b2bua.description import SDP, same_description, sdp_of
-from edge.b2bua.events import CallEvent, LegId
+from edge.b2bua.events import CallEvent, LegId, Text
 from edge.b2bua.final_answer import FinalAnswer
 from edge.b2bua.in_dialog import Modification, Quiet
 from edge.b2bua.port import LegPort
 from edge.b2bua.refer import UNDERSTOOD, Subscription, read_refer
 from edge.b2bua.session_refresh import SessionRefresh
+from edge.b2bua.text import Texts, send
 from edge.sip.build import response_to
 from edge.sip.causes import parse_reason, reason_header
 from edge.sip.dialog.dialog import Dialog
@@ -27,7 +28,7 @@ from edge.sip.message import Request, Response
 from edge.sip.timers import TimerConfig
 from edge.sip.transaction.key import TransactionId
 
-ALLOW = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, INFO, PRACK"
+ALLOW = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, INFO, PRACK, MESSAGE"
 SUPPORTED = "timer"
 ALLOW_TRANSFER = f"{ALLOW}, REFER"
 SUPPORTED_TRANSFER = f"{SUPPORTED}, replaces, norefersub"
@@ -66,6 +67,7 @@ class Leg:
         "_referring",
         "_remote_sdp",
         "_session",
+        "_texts",
         "_timers",
         "_unacknowledged",
         "call_id",
@@ -112,6 +114,7 @@ class Leg:
         self._unacknowledged: int | None = None
         self._session: SessionRefresh | None = None
         self._customer = customer
+        self._texts: Texts | None = None
         self._referring: tuple[TransactionId, Request] | None = None
         self._referred = 0
         self._parting: tuple[int | None, Callable[[], None] | None] | None = None
@@ -157,6 +160,11 @@ class Leg:
             self._on_info(tx, request)
         elif method == "REFER":
             self._on_refer(tx, request)
+        elif method == "MESSAGE":
+            self._texts = self._texts or Texts(self)
+            self._texts.receive(tx, request)
+        elif method == "NOTIFY":
+            self._on_notify(tx, request)
         elif method == "OPTIONS":
             self._answer_with(tx, request, 200, [*self._abilities(), ("Accept", SDP)])
         else:
@@ -224,12 +232,22 @@ class Leg:
         self._emit(self.id, ev.ModifyOffered(self.id, sdp, update=True))
 
     def _on_info(self, tx: TransactionId, request: Request) -> None:
+        if "info-package" in request.headers:
+            # RFC 6086 section 4.2.2: we take none, which Recv-Info says
+            return self._answer_with(tx, request, 469, [("Recv-Info", "")])
         kind = request.content_type
         if kind is not None and kind not in _DTMF:
             return self._answer_with(tx, request, 415, [("Accept", ", ".join(sorted(_DTMF)))])
         self._answer_with(tx, request, 200)
         if kind is not None:
             self._emit(self.id, ev.InfoReceived(self.id, kind, request.body))
+
+    def _on_notify(self, tx: TransactionId, request: Request) -> None:
+        """RFC 6665 section 4.1.3: we subscribe to nothing, and know only what a REFER would subscribe to."""
+        event = (request.headers.get("event") or "").partition(";")[0].strip().lower()
+        if event == "refer":
+            return self._answer_with(tx, request, 481)
+        self._answer_with(tx, request, 489, [("Allow-Events", "refer")])
 
     def _on_refer(self, tx: TransactionId, request: Request) -> None:
         """RFC 3515. A carrier that could have us call somebody would do so at the customer's cost."""
@@ -334,6 +352,15 @@ class Leg:
             request.headers.add("Content-Type", content_type)
             request.body = body
             self.port.request(request, self.flow, Quiet(self, request))
+
+    def text(self, number: TransactionId, text: Text) -> None:
+        """MESSAGE to the peer; the call hears what it answers under `number`."""
+        send(self, number, text)
+
+    def answer_text(self, number: TransactionId, status: int, accept: str = "") -> None:
+        """Final answer to the peer's MESSAGE; `accept`: what the far side takes instead (415)."""
+        if self._texts is not None:
+            self._texts.answer(number, status, accept)
 
     def release(self, q850: int | None, then: Callable[[], None] | None = None) -> None:
         """BYE, once; `then` is called when the peer has answered it (or never will).
@@ -458,6 +485,8 @@ class Leg:
             self._incoming = None
             self._answer_with(tx, request, 487)
         self.refuse_refer(487)
+        if self._texts is not None:
+            self._texts.end()
 
     # -- session timer ----------------------------------------------------------------------------------------------
 

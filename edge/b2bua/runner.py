@@ -392,6 +392,12 @@ class CallRunner:
     def _send_info(self, action: do.SendInfo) -> None:
         self.legs[action.leg].info(action.content_type, action.body)
 
+    def _send_text(self, action: do.SendText) -> None:
+        self.legs[action.leg].text(action.number, action.text)
+
+    def _answer_text(self, action: do.AnswerText) -> None:
+        self.legs[action.leg].answer_text(action.number, action.status, action.accept)
+
     def _transfer(self, action: do.Transfer) -> None:
         self.engine.calls.on_refer(self, action.leg, action.to)
 
@@ -555,6 +561,8 @@ _DO: dict[type, Callable[..., None]] = {
     do.AcceptModify: CallRunner._accept_modify,
     do.RefuseModify: CallRunner._refuse_modify,
     do.SendInfo: CallRunner._send_info,
+    do.SendText: CallRunner._send_text,
+    do.AnswerText: CallRunner._answer_text,
     do.Transfer: CallRunner._transfer,
     do.RefuseTransfer: CallRunner._refuse_transfer,
     do.StartTimer: CallRunner._start_timer,

@@ -135,6 +135,8 @@ class Takeover:
             self._old.refuse_modification(491)
         elif isinstance(event, ev.Referred):
             self._old.refuse_refer(491)
+        elif isinstance(event, ev.TextReceived):
+            self._old.answer_text(event.number, 480)
 
     def _from_new(self, leg_id: LegId, event: CallEvent) -> None:
         if isinstance(event, ev.Cancelled):

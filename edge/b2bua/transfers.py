@@ -433,6 +433,8 @@ def _put_off(leg: Leg, event: CallEvent) -> None:
         leg.refuse_modification(491)
     elif isinstance(event, ev.Referred):
         leg.refuse_refer(491)
+    elif isinstance(event, ev.TextReceived):
+        leg.answer_text(event.number, 480)
 
 
 def _attempt(engine: Engine, home: CallRunner, leg_id: LegId, who: Source, to: ReferTo) -> CallAttempt:

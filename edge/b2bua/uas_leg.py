@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Self
 
 from edge.b2bua import events as ev
-from edge.b2bua.description import same_description, sdp_of
+from edge.b2bua.description import SDP, same_description, sdp_of
 from edge.b2bua.events import CallEvent, LegId
 from edge.b2bua.final_answer import FinalAnswer
 from edge.b2bua.leg import Authorize, Leg
@@ -238,6 +238,10 @@ class UasLeg(Leg):
             self._on_early_update(tx, request)
         elif request.method == "INVITE":
             self._answer_with(tx, request, 500, [("Retry-After", "5")])
+        elif request.method == "OPTIONS" and self.dialog is not None:
+            known = self.dialog.remote_tag == request.from_.tag
+            status = 481 if not known else 200 if self.dialog.accept(request) else 500
+            self._answer_with(tx, request, status, [*self._abilities(), ("Accept", SDP)] if status == 200 else [])
         else:
             self._answer_with(tx, request, 405, self._abilities()[:1])
 

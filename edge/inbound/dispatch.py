@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edge.b2bua.description import SDP
 from edge.b2bua.engine import Engine
-from edge.b2bua.leg import ALLOW, SUPPORTED
+from edge.b2bua.leg import SUPPORTED
 from edge.inbound.admission import UNDERSTOOD, Admission
 from edge.inbound.registrations import Registrations
 from edge.inbound.steps.strangers import Strangers
@@ -22,6 +22,9 @@ from edge.sip.events import (
     TransportFailed,
 )
 from edge.transport.exchange import Exchange
+
+ALLOWED = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, INFO, PRACK, REGISTER"
+"""What is understood outside of dialogs, and of strangers: no texts, no subscriptions, no transfers."""
 
 log = get_logger("inbound")
 
@@ -85,11 +88,11 @@ class Dispatch:
         elif method == "OPTIONS" and self._admission.draining:
             self._answer(event, 503, ("Retry-After", "5"))  # whoever chooses among edges chooses another
         elif method == "OPTIONS":
-            self._answer(event, 200, ("Allow", f"{ALLOW}, REGISTER"), ("Accept", SDP), ("Supported", SUPPORTED))
+            self._answer(event, 200, ("Allow", ALLOWED), ("Accept", SDP), ("Supported", SUPPORTED))
         elif method in ("BYE", "UPDATE", "INFO", "PRACK", "NOTIFY"):
             self._answer(event, 481)
         else:
-            self._answer(event, 405, ("Allow", f"{ALLOW}, REGISTER"))
+            self._answer(event, 405, ("Allow", ALLOWED))
 
     def _ignored(self, event: RequestReceived) -> bool:
         """A stranger that hears nothing."""

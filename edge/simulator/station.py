@@ -166,6 +166,8 @@ class Station:
                 self._end(talk)
             case ev.ModifyOffered():
                 leg.accept_modification(describe(self.media_host, talk.sound.port, 1))
+            case ev.TextReceived(_, number, _):
+                leg.answer_text(number, 200)
             case _:
                 pass
 

@@ -173,6 +173,16 @@ class Pjsua:
     def send_dtmf(self, digits: str) -> None:
         self._do("dtmf", digits=digits)
 
+    def send_text(self, content: str, content_type: str = "text/plain") -> int:
+        """MESSAGE in the newest call; the status that it is answered with."""
+        after = self.mark
+        self._do("text", content=content, content_type=content_type)
+        return int(self._process.wait_for(r"^TEXT-ANSWER (\d+)", 10, after).group(1))
+
+    def wait_text(self, timeout: float = 10.0, after: int = 0) -> str:
+        """Content type and content of a MESSAGE in a call."""
+        return self._process.wait_for(r"^TEXT (.*)", timeout, after).group(1)
+
     def wait_dtmf(self, digits: str, timeout: float = 10.0, after: int = 0) -> None:
         """Wait for digits in this order, as RFC 4733 events."""
         for digit in digits:

@@ -57,6 +57,12 @@ class Call(pj.Call):  # type: ignore[misc]  # the wheel has no types
     def onDtmfDigit(self, prm: pj.OnDtmfDigitParam) -> None:
         say("DTMF", prm.digit)
 
+    def onInstantMessage(self, prm: pj.OnInstantMessageParam) -> None:
+        say("TEXT", prm.contentType, prm.msgBody)
+
+    def onInstantMessageStatus(self, prm: pj.OnInstantMessageStatusParam) -> None:
+        say("TEXT-ANSWER", prm.code)
+
     def onCallTransferStatus(self, prm: pj.OnCallTransferStatusParam) -> None:
         say("TRANSFER", prm.statusCode, prm.reason)
 
@@ -227,6 +233,11 @@ class Phone:
 
     def do_dtmf(self, digits: str, index: int = -1) -> None:
         self.call(index).dialDtmf(digits)
+
+    def do_text(self, content: str, content_type: str, index: int = -1) -> None:
+        prm = pj.SendInstantMessageParam()
+        prm.contentType, prm.content = content_type, content
+        self.call(index).sendInstantMessage(prm)
 
     def do_transfer(self, target: str, index: int = -1) -> None:
         self.call(index).xfer(target, pj.CallOpParam(True))

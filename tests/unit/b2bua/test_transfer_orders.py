@@ -14,6 +14,7 @@ from edge.b2bua import transfer, transfers
 from edge.b2bua.bridge import BridgeLeg
 from edge.b2bua.call import Phase
 from edge.b2bua.refer import Replaces
+from edge.sip.transaction.key import TransactionId
 from tests.unit.b2bua.transfer_world import HandRunner, PeerLeg, World, sdp
 
 ANY = Replaces("c", "t", "f")
@@ -50,11 +51,14 @@ def part(world: World, leg: PeerLeg) -> None:
 
 
 def joined(world: World, one: tuple[HandRunner, PeerLeg], other: tuple[HandRunner, PeerLeg]) -> None:
-    """Digits of each reach the other, and the end of one ends the other."""
+    """Digits and texts of each reach the other, and the end of one ends the other."""
     (_, first), (_, second) = one, other
     first.say(ev.InfoReceived(first.id, "x", b"1"))
     second.say(ev.InfoReceived(second.id, "x", b"2"))
     assert (second.digits, first.digits) == ([b"1"], [b"2"])
+    text = ev.Text("text/plain", b"hello")
+    first.say(ev.TextReceived(first.id, TransactionId(7), text))
+    assert (second.texts, first.text_answers) == ([text], [(7, 200)])
     first.say(ev.Released(first.id, 16))
     assert second.byes == 1
     world.check_ended()

@@ -20,6 +20,7 @@ from edge.b2bua.events import CallEvent, LegId
 from edge.b2bua.leg import Leg
 from edge.b2bua.refer import ReferTo, Replaces
 from edge.b2bua.runner import CallRunner
+from edge.sip.transaction.key import TransactionId
 from edge.sip.uri import Uri
 from tests.unit.b2bua.fake_port import FLOW
 
@@ -50,6 +51,8 @@ class PeerLeg(Leg):
         """re-INVITEs of the peer that wait for an answer."""
         self.told: list[bytes] = []
         self.digits: list[bytes] = []
+        self.texts: list[ev.Text] = []
+        self.text_answers: list[tuple[int, int]] = []
         self.byes = 0
         self.parting: list[Callable[[], None]] = []
         self._world = world
@@ -95,6 +98,13 @@ class PeerLeg(Leg):
 
     def info(self, content_type: str, body: bytes) -> None:
         self.digits.append(body)
+
+    def text(self, number: TransactionId, text: ev.Text) -> None:
+        self.texts.append(text)
+        self._emit(self.id, ev.TextAnswered(self.id, number, 200))
+
+    def answer_text(self, number: TransactionId, status: int, accept: str = "") -> None:
+        self.text_answers.append((number, status))
 
     def refuse_refer(self, status: int) -> None:
         self._world.refused.append(status)
@@ -234,6 +244,10 @@ class HandRunner:
                     self.legs[leg].refuse_modification(status)
                 case do.SendInfo(leg, kind, body):
                     self.legs[leg].info(kind, body)
+                case do.SendText(leg, number, text):
+                    self.legs[leg].text(number, text)
+                case do.AnswerText(leg, number, status, accept):
+                    self.legs[leg].answer_text(number, status, accept)
                 case do.Finish():
                     self.finish(action)
 
