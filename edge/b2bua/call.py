@@ -365,6 +365,9 @@ class Call:
     def _media_timed_out(self, event: ev.MediaTimedOut, now: float) -> list[CallAction]:
         return self._end(41, "no media from either side") if self.phase is Phase.UP else []
 
+    def _media_lost(self, event: ev.MediaLost, now: float) -> list[CallAction]:
+        return self._end(41, event.detail)
+
     def _timer_fired(self, event: ev.TimerFired, now: float) -> list[CallAction]:
         if event.name == "longest" and self.phase is Phase.UP:
             return self._end(31, "longest call time reached")
@@ -520,6 +523,7 @@ _ON: dict[type, Callable[..., list[CallAction]]] = {
     ev.Relayed: Call._relayed,
     ev.RelayFailed: Call._relay_failed,
     ev.MediaTimedOut: Call._media_timed_out,
+    ev.MediaLost: Call._media_lost,
     ev.TimerFired: Call._timer_fired,
     ev.Rerouted: Call._rerouted,
     ev.Ended: Call._ended,

@@ -89,6 +89,11 @@ class CallMedia:
     def passive(self, value: bool) -> None:
         self._session.passive = value
 
+    @property
+    def lost(self) -> str:
+        """Why the relay has these media no more; empty: it has, or nobody sent any."""
+        return self._session.lost
+
     def save(self) -> dict[str, object]:
         """What another process needs to go on with these media, as JSON can hold it."""
         return self._session.save() | {

@@ -224,6 +224,14 @@ class MediaTimedOut:
 
 @quick
 @dataclass(frozen=True, slots=True)
+class MediaLost:
+    """The relay that had the media of this call is gone: whoever rings could not be heard either."""
+
+    detail: str
+
+
+@quick
+@dataclass(frozen=True, slots=True)
 class TimerFired:
     name: str
 
@@ -270,6 +278,7 @@ CallEvent = (
     | Relayed
     | RelayFailed
     | MediaTimedOut
+    | MediaLost
     | TimerFired
     | Rerouted
     | Ended

@@ -140,7 +140,7 @@ class CallRunner:
             emergency=plan.direction is Direction.EMERGENCY,
         )
         self.media = CallMedia(
-            engine.relay.session(call_id, self._media_timed_out), engine.relay.bridges, self._media_terms
+            engine.relay.session(call_id, self._media_ended), engine.relay.bridges, self._media_terms
         )
         self._mailbox: deque[CallEvent] = deque()
         self._draining_mailbox = False
@@ -453,7 +453,9 @@ class CallRunner:
         keys = leg.flow.transport == "tls" or engine.srtp_without_tls
         return media_terms(engine.snapshot(), kind, name, who.account, tls=keys)
 
-    def _media_timed_out(self) -> None:
+    def _media_ended(self) -> None:
+        if lost := self.media.lost:
+            return self.post("a", ev.MediaLost(lost))
         self.engine.metrics.media_timed_out()
         self.post("a", ev.MediaTimedOut())
 

@@ -97,6 +97,11 @@ class RelaySession(Protocol):
         """After `restore`: whether the relay still has media of this session. Raises RelayError."""
         ...
 
+    @property
+    def lost(self) -> str:
+        """Why the media are gone in the relay though packets may have come, such as its end; empty: they are not."""
+        ...
+
     async def delete(self) -> RelayStats:
         """Give the ports back. Safe to call twice (the second gives the first's figures); never raises."""
         ...
@@ -117,7 +122,8 @@ class MediaRelay(Protocol):
     async def stop(self) -> None: ...
 
     def session(self, session_id: str, on_media_timeout: Callable[[], None]) -> RelaySession:
-        """A session for a new call; `on_media_timeout` is called once when no packet came from either side."""
+        """A session for a new call; `on_media_timeout` is called once when no packet came from either side, or the
+        relay that had it is gone (`RelaySession.lost`)."""
         ...
 
     @property

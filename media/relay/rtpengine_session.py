@@ -56,6 +56,7 @@ class RtpEngineSession:
         "_on_media_timeout",
         "_origins",
         "_relay",
+        "_silent",
         "id",
         "passive",
     )
@@ -70,6 +71,7 @@ class RtpEngineSession:
         self._family: dict[Side, str] = {}
         self._heard: set[Side] = set()
         self._gone = ""
+        self._silent = False
         # The command under way: one that ends the session must come after it.
         self._last: asyncio.Future[dict[bytes, Value]] | None = None
         self._deletion: asyncio.Task[RelayStats] | None = None
@@ -245,7 +247,13 @@ class RtpEngineSession:
         reply = await instance.client.ask("query", call_id=self._relay.prefix + self.id)
         if ng.text(reply, b"result") != "ok" and not self._gone:
             self._relay.release(self, instance)
+            self._silent = True
             self.lose("the media of this call timed out")
+
+    @property
+    def lost(self) -> str:
+        """See `RelaySession.lost`."""
+        return "" if self._silent else self._gone
 
     def lose(self, reason: str) -> None:
         """The media are gone in the relay: `forward` fails from here on, and the call is told once."""

@@ -68,6 +68,7 @@ class RtpIoSession:
         "_places",
         "_relay",
         "_shown",
+        "_silent",
         "_supervised",
         "id",
         "passive",
@@ -90,6 +91,7 @@ class RtpIoSession:
         self._answered = False
         self._holds = False
         self._gone = ""
+        self._silent = False
         self._deletion: asyncio.Future[list[str]] | None = None
 
     def save(self) -> dict[str, object]:
@@ -326,7 +328,13 @@ class RtpIoSession:
             return
         watched = set(self._supervised.values())
         if watched == {number} or (number in watched and len(medium.known) == 2):
+            self._silent = not self._gone
             self.lose("the media of this call timed out")
+
+    @property
+    def lost(self) -> str:
+        """See `RelaySession.lost`."""
+        return "" if self._silent else self._gone
 
     def lose(self, reason: str) -> None:
         """The media are gone in the relay: `forward` fails from here on, and the call is told once."""

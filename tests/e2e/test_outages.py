@@ -31,7 +31,7 @@ from config.embedded import EmbeddedPostgres
 pytestmark = pytest.mark.sipp
 
 CARRIER, PHONE, CALLER = "127.0.0.71", "127.0.0.72", "+4930123456"
-NUMBER = "+4922838601"
+NUMBER, OTHER_NUMBER = "+4922838601", "+4922838602"
 PASSWORD = "alice-Pass-7351"
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
 
@@ -128,17 +128,23 @@ class Site:
         edge.provision(document())
         edge.start()
 
-    def calls(self, count: int, rate: int = 10) -> tuple[Sipp, Sipp]:
-        """The carrier calls the seat so often; who calls and who answers."""
+    def dial(
+        self, scenario: str, seat: str, number: str, answering: str, calls: int = 1, rate: int = 10, **values: object
+    ) -> tuple[Sipp, Sipp]:
+        """The carrier calls a seat, whose phone registers before; who calls and who answers."""
         port = take_port()
-        common = {"username": "alice", "password": PASSWORD, "address": PHONE, "port": port}
+        common = {"username": seat, "password": PASSWORD, "address": PHONE, "port": port}
         self.peers.sipp("register", remote=self.edge.server(), **common).wait()
-        answering = self.peers.sipp("uas_answer", address=PHONE, port=port, calls=count, echo=False)
-        calling = self.peers.sipp(
-            "uac_basic", remote=self.edge.server(), address=CARRIER, called=NUMBER, caller=CALLER, calls=count,
-            rate=rate, echo=False, talk_ms=20, from_host="static.example",
+        phone = self.peers.sipp(answering, address=PHONE, port=port, calls=calls, echo=False)
+        caller = self.peers.sipp(
+            scenario, remote=self.edge.server(), address=CARRIER, called=number, caller=CALLER, calls=calls, rate=rate,
+            echo=False, from_host="static.example", **values,
         )  # fmt: skip
-        return calling, answering
+        return caller, phone
+
+    def calls(self, count: int, rate: int = 10) -> tuple[Sipp, Sipp]:
+        """The carrier calls alice so often; who calls and who answers."""
+        return self.dial("uac_basic", "alice", NUMBER, "uas_answer", count, rate, talk_ms=20)
 
     def ask(self, query: str) -> list[asyncpg.Record]:
         async def run() -> list[asyncpg.Record]:
@@ -220,9 +226,11 @@ def document() -> Mapping[str, object]:
         ],
         "accounts": [{"id": "K1", "name": "Example", "status": "active", "country": "DE", "area_code": "228"}],
         "seats": [{"username": "alice", "account": "K1", "password": PASSWORD, "name": "Alice", "extension": "201",
-                   "primary_number": NUMBER}],
-        "numbers": [{"number": NUMBER, "account": "K1", "carrier": "static", "route": {"seat": "alice"},
-                     "channels": 100}],
+                   "primary_number": NUMBER},
+                  {"username": "bobby", "account": "K1", "password": PASSWORD, "name": "Bobby", "extension": "202",
+                   "primary_number": OTHER_NUMBER}],
+        "numbers": [{"number": number, "account": "K1", "carrier": "static", "route": {"seat": seat}, "channels": 100}
+                    for number, seat in ((NUMBER, "alice"), (OTHER_NUMBER, "bobby"))],
     }  # fmt: skip
 
 
@@ -282,16 +290,39 @@ def test_disk_is_full(site: Site) -> None:
 
 
 def test_relay_is_killed(site: Site) -> None:
-    """It comes back by itself, new calls work within seconds, and nothing is held for what is gone."""
+    """Its calls end at once with a cause and a record, those that ring too; it comes back by itself, new calls work
+    within seconds, and nothing is held for what is gone."""
     edge, mark = site.edge, site.edge.mark
-    pid = int(str(edge.events("relay.started")[-1]["pid"]))
-    os.kill(pid, signal.SIGKILL)
-    poll(lambda: edge.events("relay.lost", mark) or edge.events("relay.died", mark), "the loss is named", 10)
+    before = len(site.records())
+    talking, phone = site.dial("uac_until_bye", "alice", NUMBER, "uas_answer", calls=3)
+    ringing, ringer = site.dial("uac_refused", "bobby", OTHER_NUMBER, "uas_ringing_forever", status=503)
+    poll(lambda: sorted(r["state"] for r in edge.rows("calls")) == ["trying", "up", "up", "up"], "calls are up")
+    ringing.wait_for(status=180)
+    assert edge.metric("sip_edge_channels_in_use") > 0
+    timeouts = edge.metric("sip_edge_media_timeouts_total")
+    pids = edge.relay_pids()
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    killed = time.monotonic()
+    for peer in (talking, phone, ringing, ringer):
+        peer.wait(10)
+    poll(lambda: len(edge.events("relay.lost", mark)) == len(pids), "the loss is named", 10)
+    assert sum(int(str(event["sessions"])) for event in edge.events("relay.lost", mark)) == 4
+    poll(lambda: len(site.finished(mark)) == 4, "the calls are over")
+    ends = [(e["outcome"], e["released_by"], e["reason"]) for e in edge.events("call.finished", mark)]
+    why = "the relay process ended and took the media of this call with it"
+    assert sorted(ends) == [("answered", "edge", why)] * 3 + [("failed", "edge", why)], ends
+    assert edge.metric("sip_edge_media_timeouts_total") == timeouts
+    bye = talking.trace.requests("BYE", "in")[0]
+    assert "cause=41" in str(bye.header("Reason"))
+    poll(lambda: len(site.records()) == before + 4, "each has its record")
     poll(lambda: edge.metric("sip_edge_relay_up") == 1, "the relay is back", 20)
     calling, answering = site.calls(10)
     calling.wait()
     answering.wait()
-    poll(lambda: len(site.finished(mark)) == 10, "all calls were finished")
+    assert time.monotonic() - killed < 20
+    assert set(edge.relay_pids()).isdisjoint(pids)
+    poll(lambda: len(site.finished(mark)) == 14, "all calls were finished")
     edge.assert_at_rest(mark, allowed="relay.lost|relay.died")
 
 

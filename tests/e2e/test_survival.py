@@ -283,7 +283,7 @@ def test_joined_by_a_transfer(world: World) -> None:
 
 
 def test_emergency_call(world: World) -> None:
-    """A call to 112 goes on over a crash, and over one more while nobody hangs up."""
+    """A call to 112 goes on over a crash, and ends with its called party's BYE."""
     network = world.carrier_answers("uas_bye", talk_ms=5000)
     phone = world.phone("pjsua2", "alice", tone=440)
     phone.dial("112")

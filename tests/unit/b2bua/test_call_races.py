@@ -115,6 +115,7 @@ class World:
         elif self.a_up:
             choices += [ev.Released("a"), ev.ModifyOffered("a", b"hold"), ev.ModifyAnswered("a", b"held")]
             choices += [ev.AnswerInAck("a", rng.choice([b"late", None])), ev.MediaTimedOut()]
+        choices += [ev.MediaLost("the relay ended")] if rng.random() < 0.02 else []
         choices += [ev.TimerFired(name) for name in sorted(self.timers)]
         choices += [ev.Ended(41, "operator")] if rng.random() < 0.02 else []
         return rng.choice(choices) if choices else None
