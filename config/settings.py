@@ -202,6 +202,9 @@ class Settings(BaseSettings):
     media_timeout: Annotated[float, Field(ge=10, le=86400)] = 60.0
     """Silence of both sides after which an answered call is ended."""
 
+    dns_servers: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = ()
+    """Name servers to ask, as `host` or `host:port`; those of the system where none are given."""
+
     register_min_expires: Annotated[int, Field(ge=10, le=86400)] = 60
     register_default_expires: Annotated[int, Field(ge=10, le=86400)] = 600
     register_max_expires: Annotated[int, Field(ge=10, le=86400)] = 3600

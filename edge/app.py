@@ -223,7 +223,7 @@ class Edge:
         )
         exchange = self.exchange = Exchange(self.driver, timers.transaction)
         resolver = Resolver(
-            CaresDns(),
+            CaresDns(settings.dns_servers or None),
             clock,
             ipv4=any(":" not in listener.host for listener in settings.effective_listeners),
             ipv6=any(":" in listener.host for listener in settings.effective_listeners),

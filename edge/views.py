@@ -134,7 +134,15 @@ class Views:
                 calls=calls[state.carrier],
                 max_calls=limits.get(state.carrier),
                 proxies=tuple(
-                    ProxyView(p.proxy, p.state, p.up, edge.engine.wall(p.since), p.detail) for p in state.proxies
+                    ProxyView(
+                        p.proxy,
+                        p.state,
+                        p.up,
+                        edge.engine.wall(p.since),
+                        p.detail,
+                        tuple(f"{at}: {why}" for at, why in p.hosts if why),
+                    )
+                    for p in state.proxies
                 ),
             )
             for state in edge.carriers.states()

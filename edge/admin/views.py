@@ -55,6 +55,8 @@ class ProxyView:
     usable: bool
     since: datetime | None
     detail: str
+    avoided: tuple[str, ...] = ()
+    """Hosts behind its name that are asked last or left alone now, each with why."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,39 @@ class ClientHandler(Protocol):
         ...
 
 
+class NextHosts(Protocol):
+    """The hosts that an INVITE may go to, one after the other (RFC 3263 section 4.3)."""
+
+    patience: float
+    """Seconds for a host to answer while there is another."""
+
+    @property
+    def several(self) -> bool:
+        """Whether there was more than one from the beginning."""
+        ...
+
+    @property
+    def more(self) -> bool:
+        """Whether there is another one to go on to."""
+        ...
+
+    def next(self, then: Callable[[Flow | None], None]) -> None:
+        """Go on to the next host; `then` gets a flow, or None where none is left that can be had."""
+        ...
+
+    def silent(self, flow: Flow) -> None:
+        """The host that was asked did not answer."""
+        ...
+
+    def refused(self, flow: Flow, retry_after: float | None) -> None:
+        """The host that was asked said 503."""
+        ...
+
+    def heard(self, flow: Flow) -> None:
+        """The host that was asked answered something."""
+        ...
+
+
 class LegPort(Protocol):
     """The way out of a leg."""
 

@@ -62,7 +62,7 @@ def make_record(run: CallRunner, finish: do.Finish, stats: RelayStats) -> CallRe
         emergency=plan.direction is Direction.EMERGENCY,
         trace=tuple(plan.trace.steps),
         media=None if run.media.passive and stats == RelayStats() else _figures(stats, run.media.codecs),
-        attempts=tuple(tries.all),
+        attempts=tries.told(),
     )
 
 

@@ -107,10 +107,11 @@ def _send(call: CallRunner, action: do.StartTarget, target: Target, prepared: Pr
         )
         if branch.contact is not None:
             leg.contact = branch.contact
+        leg.hosts = branch.hosts
         if carrier:
             call.hearing.sent(leg.id, target, branch.proxy, branch.flow, engine.driver.now())
         call.legs[leg.id] = leg
-        call.tries.begun(leg.id, target, branch.name, branch.invite, engine.clock.utcnow())
+        call.tries.begun(leg.id, target, branch.name, branch.invite, engine.clock.utcnow(), branch.hosts)
         call.media.offered(leg.id, branch.form)
         engine.calls.add_leg(leg)
         engine.tap.link(call.id, leg.call_id)

@@ -12,6 +12,7 @@ from edge.b2bua.engine import Engine
 from edge.b2bua.invite import build_invite
 from edge.b2bua.leg import Authorize
 from edge.b2bua.outgoing import CalledNumber, called_number, country_of, to_carrier, to_customer
+from edge.carriers.hosts import Hosts
 from edge.registrar.bindings import Binding
 from edge.sip.address import NameAddr
 from edge.sip.flow import Flow
@@ -49,6 +50,8 @@ class BranchPlan:
     """Contact as the far side knows it (a carrier that we registered with); None: made from `contact_user`."""
     proxy: str | None = None
     """The outbound proxy that a call to a carrier goes over."""
+    hosts: Hosts | None = None
+    """Where the INVITE goes on to where the host of `flow` does not take it."""
 
 
 Dress = Callable[[MediaTerms], tuple[bytes | None, Srtp]]
@@ -180,7 +183,9 @@ async def _carrier(
     if carrier is None:
         return Refusal(Reason.NO_CARRIER, "the carrier is not provisioned any more")
     try:
-        way = await engine.carriers.way(carrier.name, anyway=anyway, avoid=avoid)
+        timers = engine.call_timers
+        first = timers.first_response_emergency if anyway else timers.first_response
+        way = await engine.carriers.way(carrier.name, anyway=anyway, avoid=avoid, patience=first / 3)
     except (ResolveError, ConnectError) as error:
         return Refusal(Reason.NO_CARRIER, str(error))
     try:
@@ -203,5 +208,6 @@ async def _carrier(
         engine.carriers.authorize(carrier.name),
         f"<{way.contact}>" if way.contact is not None else None,
         way.proxy,
+        way.hosts,
     )
     return Prepared((branch,), frozenset(carrier.failover_on))

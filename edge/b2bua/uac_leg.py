@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Self
 
 from edge.b2bua import events as ev
@@ -10,8 +10,9 @@ from edge.b2bua.description import sdp_of
 from edge.b2bua.early import EarlyDialogs
 from edge.b2bua.events import CallEvent, LegId
 from edge.b2bua.leg import Authorize, Leg
-from edge.b2bua.port import LegPort
+from edge.b2bua.port import LegPort, NextHosts, Timer
 from edge.b2bua.refer import dialled
+from edge.carriers.registration import retry_after
 from edge.sip.address import NameAddr
 from edge.sip.causes import parse_reason, reason_header
 from edge.sip.dialog.dialog import Dialog
@@ -27,12 +28,17 @@ from edge.sip.transaction.key import TransactionId
 ANSWERED_ELSEWHERE = 'SIP;cause=200;text="Call completed elsewhere"'
 """Tells a phone not to list a missed call (RFC 3326 section 2)."""
 
+_NOBODY: Mapping[TransactionId, Flow] = {}
+
 
 class UacLeg(Leg):
     """Calls one peer. A 401, 407 or 422 is answered in place: for the call it is still the same branch."""
 
     owns_call_id = True
-    __slots__ = ("_cancelled", "_challenges", "_cseq", "_early", "_final", "_hung_up", "_tx", "invite")
+    __slots__ = (
+        "_cancelled", "_challenges", "_contact_user", "_cseq", "_early", "_final", "_hung_up", "_impatience", "_left",
+        "_progressed", "_tx", "hosts", "invite",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -51,8 +57,15 @@ class UacLeg(Leg):
         super().__init__(leg_id, port, flow, emit, timers, authorize, customer=customer)
         self.local_tag = port.ids.token()
         self.call_id = port.ids.token()
+        self._contact_user = contact_user
         self.contact = port.contact(flow, contact_user)
         self.invite = invite
+        self.hosts: NextHosts | None = None
+        """Where the INVITE goes on to where a host does not take it; None: there is one host."""
+        self._impatience: Timer | None = None
+        self._left: Mapping[TransactionId, Flow] = _NOBODY
+        """INVITEs to hosts that were left, which may still be answered."""
+        self._progressed = False
         self._tx: TransactionId | None = None
         self._cseq = 1
         self._challenges = 0
@@ -94,11 +107,14 @@ class UacLeg(Leg):
             headers.add("Min-SE", str(MIN_SE))
         self._local_sdp = sdp
         self._tx = self.port.request(request, self.flow, self)
+        self._await_host()
 
     def cancel(self, *, answered_elsewhere: bool) -> None:
         """CANCEL; where nothing came back yet the CANCEL waits for a provisional response (section 9.1)."""
         if not self._final and not self._cancelled and self._tx is not None:
             self._cancelled = True
+            if self._tx in self._left:
+                return  # on the way to the next host, where nobody was asked yet
             self.port.cancel(self._tx, ANSWERED_ELSEWHERE if answered_elsewhere else reason_header(16))
 
     # -- ClientHandler ----------------------------------------------------------------------------------------------
@@ -106,11 +122,19 @@ class UacLeg(Leg):
     def on_response(self, tx: TransactionId, response: Response) -> None:
         status = response.status
         if 200 <= status < 300:
+            if tx in self._left:
+                return self._refuse_second_answer(response, self._left[tx])
+            self._host_answered()
             return self._on_success(response)
-        if self._final or tx != self._tx:
+        if self._final or tx != self._tx or tx in self._left:
             return
+        self._host_answered()
         if status < 200:
             return self._on_provisional(response)
+        if status == 503 and self.hosts is not None:
+            self.hosts.refused(self.flow, retry_after(response))
+            if self._go_on(503, parse_reason(response.headers.get("reason"))):
+                return
         if status in (401, 407, 422) and not self._cancelled and self._retry(response):
             return
         if 300 <= status < 400 and self._customer and self._moved(response):
@@ -133,12 +157,72 @@ class UacLeg(Leg):
         return True
 
     def on_no_response(self, tx: TransactionId) -> None:
-        if not self._final and tx == self._tx:
-            self._fail(408, 102, no_response=True)
+        if not self._final and tx == self._tx and tx not in self._left:
+            if self.hosts is not None:
+                self.hosts.silent(self.flow)
+            if not self._go_on(408, 102, no_response=True):
+                self._fail(408, 102, no_response=True)
+
+    # -- from host to host (RFC 3263 section 4.3) -------------------------------------------------------------------
+
+    def _await_host(self) -> None:
+        if self.hosts is not None and self.hosts.several:
+            self._impatience = self.port.later(self.hosts.patience, self._host_silent)
+
+    def _host_answered(self) -> None:
+        if self._impatience is not None:
+            self._impatience.cancel()
+            self._impatience = None
+            assert self.hosts is not None
+            self.hosts.heard(self.flow)
+
+    def _host_silent(self) -> None:
+        self._impatience = None
+        if self._final or self._cancelled or self.hosts is None:
+            return
+        self.hosts.silent(self.flow)
+        tx = self._tx
+        if self._go_on(408, 102, no_response=True) and tx is not None:
+            self.port.cancel(tx)  # should it answer after all
+
+    def _go_on(self, status: int, q850: int | None, *, no_response: bool = False) -> bool:
+        """Send the INVITE to the next host; False where there is none, or somebody behind this one was reached."""
+        hosts = self.hosts
+        if hosts is None or not hosts.more or self._progressed or self._cancelled or self._tx is None:
+            return False
+        if self._impatience is not None:
+            self._impatience.cancel()
+            self._impatience = None
+        self._left = {**self._left, self._tx: self.flow}
+
+        def then(flow: Flow | None) -> None:
+            if self._final:
+                return
+            if self._cancelled:
+                self._fail(487, None)
+            elif flow is None:
+                self._fail(status, q850, no_response=no_response)
+            else:
+                self._send_to(flow)
+
+        hosts.next(then)
+        return True
+
+    def _send_to(self, flow: Flow) -> None:
+        """The same request in a transaction of its own."""
+        again = Request("INVITE", self.invite.uri, self.invite.headers.copy(), self.invite.body)
+        again.headers.remove("via")
+        self.flow = flow
+        self.contact = self.port.contact(flow, self._contact_user)
+        again.headers.set("Contact", self.contact)
+        self.invite = again
+        self._tx = self.port.request(again, flow, self)
+        self._await_host()
 
     def _on_provisional(self, response: Response) -> None:
         if response.status != 100 and "rseq" in response.headers and not self._acknowledge_early(response):
             return
+        self._progressed = self._progressed or response.status > 100
         if response.status == 100 or self._cancelled:
             self._emit(self.id, ev.Ringing(self.id, 100))
             return
@@ -188,7 +272,7 @@ class UacLeg(Leg):
             if self.dialog is not None and response.to.tag == self.dialog.remote_tag:
                 self.resend_ack(self.invite.cseq.number)
             else:
-                self._refuse_second_answer(response)
+                self._refuse_second_answer(response, self.flow)
             return
         try:
             self.dialog = dialog = Dialog.uac(self.invite, response)
@@ -211,14 +295,15 @@ class UacLeg(Leg):
         if self._hung_up is not None and self._hung_up[0] == dialog.remote_tag:
             self._ended(ev.Released(self.id, self._hung_up[1]))
 
-    def _refuse_second_answer(self, response: Response) -> None:
-        """A proxy forked our INVITE and a second one answered (RFC 3261 section 13.2.2.4): ACK and BYE."""
+    def _refuse_second_answer(self, response: Response, flow: Flow) -> None:
+        """A proxy forked our INVITE and a second one answered, or a host that was left (RFC 3261 section 13.2.2.4): ACK
+        and BYE."""
         try:
             dialog = Dialog.uac(self.invite, response)
         except RemoteProtocolError:
             return
-        self.port.ack(dialog.request("ACK", cseq=self.invite.cseq.number), self.flow)
-        self.port.request(dialog.request("BYE"), self.flow, _Ignore())
+        self.port.ack(dialog.request("ACK", cseq=self.invite.cseq.number), flow)
+        self.port.request(dialog.request("BYE"), flow, _Ignore())
 
     def _fail(self, status: int, q850: int | None, *, no_response: bool = False) -> None:
         self._final = True

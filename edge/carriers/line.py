@@ -8,6 +8,7 @@ from typing import Protocol, cast
 
 from config.model import Carrier
 from edge.carriers.ears import Ears
+from edge.carriers.hosts import Avoided
 from edge.carriers.login import Login
 from edge.carriers.registration import proxy_route
 from edge.sip.flow import Address, Flow, Hop, Transport
@@ -36,6 +37,8 @@ class Ways:
     """Told of the carrier, the flow of a registration that was lost, and of the one that took its place."""
     learn_address: bool
     """Contact takes the address that carriers see us at (RFC 3581)."""
+    avoided: Avoided
+    """What is known of the hosts behind carriers' names."""
 
 
 class Line(Protocol):

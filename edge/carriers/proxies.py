@@ -82,8 +82,9 @@ class Proxies:
         return next((line for line in lines if _stands(line)), lines[0] if lines else None)
 
     def over(self, flow: Flow) -> Line | None:
-        """The line whose flow this is."""
-        return next((line for line in self.lines if line.flow == flow), None)
+        """The line whose flow this is, or that leads to its address."""
+        found = next((line for line in self.lines if line.flow == flow), None)
+        return found or next((line for line in self.lines if flow.remote in line.addresses), None)
 
     def start(self) -> None:
         for nth in range(len(self.lines) if self._all else 1):

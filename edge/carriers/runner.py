@@ -12,7 +12,8 @@ from config.model import Carrier
 from config.snapshot import EMPTY, Snapshot
 from config.tables.carrier_states import CarrierStateRow
 from config.tables.write_behind import DATABASE_ERRORS, WriteBehind
-from edge.carriers.line import Ways, hop_of
+from edge.carriers.hosts import Avoided, Hosts
+from edge.carriers.line import Line, Ways, hop_of
 from edge.carriers.login import Judgement
 from edge.carriers.proxies import Proxies
 from edge.carriers.registration import line_token
@@ -32,6 +33,8 @@ from edge.transport.exchange import Exchange
 from edge.transport.resolver import Resolver
 
 _log = get_logger("carriers")
+HOST_PATIENCE = 2.5
+"""Seconds: an INVITE was sent three times by then, and 100 is due within 0.2 s (RFC 3261 section 17.2.1)."""
 _HANDOVER = 4.0
 """Seconds that a changed carrier's new registration waits for the old one to be taken back."""
 
@@ -59,6 +62,8 @@ class ProxyState:
     since: float
     detail: str
     flow: Flow | None
+    hosts: tuple[tuple[str, str], ...] = ()
+    """Addresses that its name leads to, each with why it is avoided now; empty where it is not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +96,8 @@ class CarrierRoute:
     """Our Contact as the carrier knows it (with what it learned of our address); None for carriers known by address."""
     proxy: str | None = None
     """The outbound proxy that it goes over."""
+    hosts: Hosts | None = None
+    """Where it goes on to where the host of `flow` does not take it."""
 
 
 class Carriers:
@@ -117,7 +124,8 @@ class Carriers:
         self._resolver = resolver
         self._clock = clock
         self._internal_error = internal_error
-        self._ways = Ways(driver, exchange, resolver, ids, jitter, self._spawn, moved, learn_address)
+        self.avoided = Avoided()
+        self._ways = Ways(driver, exchange, resolver, ids, jitter, self._spawn, moved, learn_address, self.avoided)
         self._lines: dict[str, Proxies] = {}
         self._leaving: set[Proxies] = set()
         self._successors: dict[str, Proxies] = {}
@@ -203,11 +211,14 @@ class Carriers:
 
     # calls
 
-    async def way(self, name: str, *, anyway: bool = False, avoid: Collection[str | None] = ()) -> CarrierRoute:
+    async def way(
+        self, name: str, *, anyway: bool = False, avoid: Collection[str | None] = (), patience: float = HOST_PATIENCE
+    ) -> CarrierRoute:
         """How a call gets to this carrier now. Raises ConnectError or ResolveError, in words for the record.
 
         `anyway`: also where we are not registered there, or it counts as down (an emergency call has nothing to lose).
-        `avoid`: outbound proxies that this call was sent to before.
+        `avoid`: outbound proxies that this call was sent to before. `patience`: seconds for one host to answer while
+        there is another.
         """
         found = self._lines.get(name)
         if found is None:
@@ -221,9 +232,25 @@ class Carriers:
                 standing = f"not registered with {name}" if found.carrier.mode == "register" else f"{name} is down"
                 raise ConnectError(f"{standing}: {line.detail or line.state}")
         flow = line.flow
-        if flow is None:
-            flow = await self._first_flow(line.carrier)
-        return CarrierRoute(found.carrier, flow, list(line.routes), line.contact, line.carrier.outbound_proxy)
+        if flow is not None and found.carrier.mode == "register":
+            # the flow is part of the registration: no other host takes our calls
+            now = self._driver.now()
+            if not anyway and self.avoided.rests(flow.transport, flow.remote, now):
+                raise ConnectError(f"{name}: {self.avoided.why(flow.transport, flow.remote, now)}")
+            hosts = Hosts.only(flow, self._driver, self.avoided)
+        else:
+            hosts = await self._hosts(line.carrier, patience, anyway)
+            flow = await hosts.first()
+        return CarrierRoute(found.carrier, flow, list(line.routes), line.contact, line.carrier.outbound_proxy, hosts)
+
+    async def _hosts(self, carrier: Carrier, patience: float, anyway: bool) -> Hosts:
+        """The hosts that the next hop's name leads to, as a call is to try them."""
+        hops = await self._resolver.resolve(hop_of(carrier))
+        usable = self.avoided.usable(hops, self._driver.now(), anyway=anyway)
+        if not usable:
+            why = self.avoided.why(hops[0].transport, hops[0].address, self._driver.now())
+            raise ConnectError(f"{carrier.name}: {hops[0].address} said {why}")
+        return Hosts(usable, self._driver, self.avoided, self._spawn, patience=patience)
 
     def ways(self, name: str) -> int:
         """Over how many outbound proxies a call may be sent to this carrier now."""
@@ -247,15 +274,6 @@ class Carriers:
             line = found.over(flow) if found is not None else None
             if line is not None:
                 line.ears.call_answered()
-
-    async def _first_flow(self, carrier: Carrier) -> Flow:
-        failure: ConnectError | None = None
-        for hop in await self._resolver.resolve(hop_of(carrier)):
-            try:
-                return await self._driver.flow_to(hop)
-            except ConnectError as error:
-                failure = error
-        raise failure or ConnectError(f"{carrier.name} has no address")
 
     def authorize(self, name: str) -> Callable[[Request, Response], Request | None]:
         """Answers 401 and 407 of this carrier: gives the request again, with credentials and the next CSeq, or None
@@ -319,11 +337,12 @@ class Carriers:
     def state(self, name: str) -> CarrierState | None:
         """How this carrier stands."""
         line = self._lines.get(name)
-        return _state(line) if line is not None else None
+        return _state(line, self.avoided, self._driver.now()) if line is not None else None
 
     def states(self) -> list[CarrierState]:
         """All carriers by name."""
-        return [_state(line) for _, line in sorted(self._lines.items())]
+        now = self._driver.now()
+        return [_state(line, self.avoided, now) for _, line in sorted(self._lines.items())]
 
     def up(self) -> dict[str, bool]:
         """By carrier: may calls be sent to it? For the metric."""
@@ -366,7 +385,7 @@ class Carriers:
         if self._lines.get(name) is not line:
             return
         self._index()
-        state = _state(line)
+        state = _state(line, self.avoided, self._driver.now())
         shown = (state.state, state.detail, tuple(p.state for p in state.proxies))
         if self._shown.get(name) != shown:
             self._shown[name] = shown
@@ -434,7 +453,12 @@ class Carriers:
             self._internal_error("carriers")
 
 
-def _state(of: Proxies) -> CarrierState:
+def _hosts_of(line: Line, avoided: Avoided, now: float) -> tuple[tuple[str, str], ...]:
+    transport = hop_of(line.carrier).transport or "udp"
+    return tuple((str(at), avoided.why(transport, at, now)) for at in sorted(line.addresses))
+
+
+def _state(of: Proxies, avoided: Avoided, now: float) -> CarrierState:
     line = of.main
     return CarrierState(
         carrier=of.carrier.name,
@@ -455,6 +479,7 @@ def _state(of: Proxies) -> CarrierState:
                 each.since,
                 each.detail,
                 each.flow,
+                _hosts_of(each, avoided, now),
             )
             for each in of.lines
         ),

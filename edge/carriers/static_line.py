@@ -106,6 +106,8 @@ class StaticLine:
             self._ways.spawn(self._probe())
             return
         self._flow = self._trying
+        if self._trying is not None:
+            self._ways.avoided.heard(self._trying.transport, self._trying.remote, asked=True)
         self.ears.health.answered(response.status, retry_after(response), self._ways.driver.now())
         self._after()
 
@@ -113,6 +115,10 @@ class StaticLine:
         """Our OPTIONS was not answered: the next address is asked."""
         if tx == self._tx:
             self._tx = None
+            if self._trying is not None:
+                self._ways.avoided.silent(
+                    self._trying.transport, self._trying.remote, self._ways.driver.now(), asked=True
+                )
             self._failed("no answer to OPTIONS")
 
     def _failed(self, detail: str) -> None:

@@ -57,6 +57,8 @@ class Attempt(NamedTuple):
     """The seat or trunk that transferred the call there."""
     call: str | None = None
     """The other call that a transfer made or joined."""
+    hosts: tuple[str, ...] = ()
+    """Where the carrier's name leads to several hosts: those that were asked, and what came of all but the last."""
 
 
 @quick

@@ -125,13 +125,23 @@ def _now() -> datetime:
 
 
 def _with_proxies(rows: list[Row]) -> Iterator[Row]:
-    """A line for each outbound proxy below a carrier that has several."""
+    """A line for each outbound proxy below a carrier that has several, and for each host that is avoided."""
+    empty = {
+        "mode": "",
+        "state": "",
+        "usable": "",
+        "since": None,
+        "next_attempt_at": None,
+        "calls": "",
+        "max_calls": None,
+    }
     for row in rows:
         yield row
-        proxies = row.get("proxies")
-        for proxy in proxies if isinstance(proxies, list) and len(proxies) > 1 else []:
-            yield {
-                "name": f"  {proxy['proxy']}", "mode": "", "state": proxy["state"], "usable": proxy["usable"],
-                "since": proxy["since"], "next_attempt_at": None, "calls": "", "max_calls": None,
-                "last_answer": proxy["detail"],
-            }  # fmt: skip
+        found = row.get("proxies")
+        proxies = found if isinstance(found, list) else []
+        for proxy in proxies:
+            if len(proxies) > 1:
+                shown = {"state": proxy["state"], "usable": proxy["usable"], "since": proxy["since"]}
+                yield {**empty, **shown, "name": f"  {proxy['proxy']}", "last_answer": proxy["detail"]}
+            for host in proxy["avoided"]:
+                yield {**empty, "name": "", "last_answer": host}

@@ -140,6 +140,7 @@ def _call(found: Mapping[str, object], caller: str) -> list[str]:
     for tried in attempts if isinstance(attempts, list) else []:
         came = tried.get("status") or ("not yet answered" if found["table"] == "live" else "no answer")
         lines.append(f"  tried {tried['kind']} {tried['name']}: {came}")
+        lines += [f"      at {host}" for host in tried.get("hosts", ())]
         lines += [f"      {line}" for line in tried.get("sent", ())]
     return lines
 

@@ -11,11 +11,16 @@ import threading
 
 
 class Switchboard:
-    """Listens on UDP `address`:`port`; what comes from elsewhere goes to `target`, what `target` sends goes back."""
+    """Listens on UDP `address`:`port`; what comes from elsewhere goes to `target`, what `target` sends goes back.
+
+    Without a target INVITEs get no answer, or `refusal` where there is one (`503 Busy` and header lines)."""
 
     def __init__(self, address: str, port: int) -> None:
         self.address, self.port = address, port
         self.target: tuple[str, int] | None = None
+        self.refusal = ""
+        self.calls: set[bytes] = set()
+        """Call-IDs of the INVITEs that came."""
         self._edge: tuple[str, int] | None = None
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.bind((address, port))
@@ -36,8 +41,13 @@ class Switchboard:
                 continue
             self._edge = source
             if data.startswith(b"OPTIONS "):
-                self._socket.sendto(_answer(data), source)
-            elif self.target is not None:
+                self._socket.sendto(_answer(data, "200 OK"), source)
+                continue
+            if data.startswith(b"INVITE "):
+                self.calls.update(line for line in data.split(b"\r\n") if line.lower().startswith(b"call-id:"))
+                if self.refusal:
+                    self._socket.sendto(_answer(data, self.refusal), source)
+            if self.target is not None:
                 self._socket.sendto(data, self.target)
 
     def stop(self) -> None:
@@ -51,8 +61,8 @@ _END = b"end of the switchboard"
 _COPIED = (b"via:", b"from:", b"call-id:", b"cseq:")
 
 
-def _answer(request: bytes) -> bytes:
-    lines = [b"SIP/2.0 200 OK"]
+def _answer(request: bytes, says: str) -> bytes:
+    lines = [b"SIP/2.0 " + says.encode()]
     for line in request.split(b"\r\n\r\n", 1)[0].split(b"\r\n")[1:]:
         name = line.lower()
         if name.startswith(b"to:"):

@@ -7,6 +7,7 @@ from edge.b2bua import events as ev
 from edge.b2bua.call import Call, CallTimers
 from edge.b2bua.events import CallEvent
 from edge.b2bua.leg import Authorize
+from edge.b2bua.port import NextHosts
 from edge.b2bua.uac_leg import ANSWERED_ELSEWHERE, UacLeg
 from edge.b2bua.uas_leg import UasLeg
 from edge.sip.headers import Headers
@@ -71,7 +72,7 @@ class A:
 class B:
     """A B-leg and all that it says."""
 
-    def __init__(self, authorize: Authorize | None = None) -> None:
+    def __init__(self, authorize: Authorize | None = None, hosts: NextHosts | None = None) -> None:
         self.port = FakePort()
         self.events: list[CallEvent] = []
         invite = Request(
@@ -89,6 +90,7 @@ class B:
             "edge",
             authorize,
         )
+        self.leg.hosts = hosts
         self.leg.call(SDP_A, 1800)
 
     def hear(self, status: int, tag: str | None = "far", body: bytes = b"", tx: int = 0, **headers: str) -> None:
