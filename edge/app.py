@@ -307,7 +307,6 @@ class Edge:
             DigestSettings(settings.realm, settings.digest_algorithms),
             Nonces(secrets.token_bytes(32)),
             self.guard,
-            self.registrar.has_bindings_from,
             self.metrics.auth_failed,
             self._attacked,
         )
@@ -338,6 +337,7 @@ class Edge:
             identifier.apply(snapshot)
             self.registrar.apply(snapshot)
             self.carriers.apply(snapshot)
+            authenticator.provisioned(old, snapshot)
             budgets.apply(snapshot)
             suspension.apply(old, snapshot)
             self.faxes.apply(snapshot)

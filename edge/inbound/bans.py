@@ -82,9 +82,6 @@ class Bans:
         else:
             lifted = self._guard.unban(host)
             lifted |= self._authenticator.pardon(key)
-            for at, name, _ in self._authenticator.locked(self._now()):
-                if at == key:
-                    lifted |= self._authenticator.pardon(at, name)
         if lifted:
             _log.warning("ban.lifted", remote=key, username=user)
         return lifted

@@ -224,10 +224,10 @@ class Guard:
         if not source.exempt:
             self.on_ban(self.source_of(host))
 
-    def unban(self, host: str) -> bool:
-        """Lift a ban; False where there was none."""
-        source = self._sources.get(self.source_of(host))
-        if source is None or not source.banned_until:
+    def unban(self, host: str, reason: str | None = None) -> bool:
+        """Lift the ban of a host or source, with `reason` only one that has it; False where there was none."""
+        source = self._sources.get(host if "/" in host else self.source_of(host))
+        if source is None or not source.banned_until or (reason is not None and source.reason != reason):
             return False
         source.banned_until = 0.0
         return True

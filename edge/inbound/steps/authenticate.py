@@ -3,9 +3,9 @@
 Known and unknown users get the same challenge after the same work. Requests are challenged with 401: we are their end,
 no proxy (RFC 3261 section 22.2).
 
-Who guesses is banned by source, or, where others are registered at the same source, for the guessed user from there.
-A user is never banned everywhere: anybody could lock any customer out. Guessing one user from many places is told to
-`alarm` instead.
+Who guesses is refused as that user from that source, and banned by source where nobody is known to be good
+(`edge.inbound.steps.guesses`). A user is never banned everywhere: anybody could lock any customer out. Guessing one
+user from many places is told to `alarm` instead.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from config.model import Ha1, Seat, Trunk
 from config.snapshot import Snapshot
 from dialplan.model import Reason, Refusal
 from edge.inbound.steps.failures import Failures
+from edge.inbound.steps.guesses import Guesses
 from edge.inbound.steps.offers import Device, Offers
 from edge.inbound.steps.sweeps import BAN, Sweeps
 from edge.observability.logging import get_logger
@@ -29,6 +30,7 @@ from edge.sip.message import Request, Response
 
 _log = get_logger("authenticate")
 _NOBODY: Final = Ha1()
+_WRONG: Final = "wrong passwords"
 _NAME: Final = 64
 """Characters of a name that are remembered and told of who guesses: names are as long as strangers like."""
 
@@ -42,6 +44,10 @@ class Bans(Protocol):
 
     def ban(self, host: str, seconds: float, now: float, reason: str = "") -> None:
         """Hear nothing from `host` for `seconds`."""
+        ...
+
+    def unban(self, host: str, reason: str | None = None) -> bool:
+        """Lift a ban, with `reason` only one that has it; False where there was none."""
         ...
 
     def is_known(self, host: str, now: float) -> bool:
@@ -76,19 +82,13 @@ class DigestSettings:
 
 
 class Authenticator:
-    """Checks digests and bans who guesses.
-
-    `exempt` says whether somebody is registered from a host: such a host is not banned whole, since one device with a
-    wrong password would silence its whole office; only that user is refused from there. `failed` hears the kind of
-    each failure (a metric).
-    """
+    """Checks digests and bans who guesses. `failed` hears the kind of each failure (a metric)."""
 
     def __init__(
         self,
         settings: DigestSettings,
         nonces: Nonces,
         bans: Bans,
-        exempt: Callable[[str], bool],
         failed: Callable[[str], None] = lambda kind: None,
         alarm: Callable[[str, str], None] = lambda kind, user: None,
     ) -> None:
@@ -102,9 +102,8 @@ class Authenticator:
         self._by_name = {a.upper(): a for a in settings.algorithms}
         self._nonces = nonces
         self._bans = bans
-        self._exempt = exempt
         self._failed = failed
-        self._failures = Failures()
+        self._guesses = Guesses()
         self._guessed = Failures()
         self._alarm = alarm
         self._sweeps = Sweeps()
@@ -123,7 +122,9 @@ class Authenticator:
         self._offers.answered(self._device(request, flow))
         username = given.username
         same = (self._by_name[given.algorithm.upper()],)
-        if self._failures.banned((source, username[:_NAME]), now):
+        if self._guesses.refused(source, username[:_NAME], now):
+            if self._nonces.genuine(given.nonce, host):
+                self._ban(flow, username, self._guesses.insisted(source, now), now)
             return Refusal(Reason.NOT_AUTHENTICATED, "too many failed attempts", status=403)
         if not self._nonces.genuine(given.nonce, host):
             self._failed("stale")
@@ -141,16 +142,25 @@ class Authenticator:
             self._failed("replay" if verdict is NonceVerdict.REPLAYED else "stale")
             return self._challenge(request, flow, now, same, stale=True)
         self._sweeps.answered(source)
+        self._guesses.knew(source, username[:_NAME], now)
         return Authenticated(who)
+
+    def provisioned(self, old: Snapshot, new: Snapshot) -> None:
+        """Passwords may have changed: what failed against another one, or before there was one, is no guess."""
+        for source, user in self._guesses.remembered():
+            if _ha1(old, user) != _ha1(new, user):
+                self._guesses.pardon(source, user)
+                if self._guesses.release(source) and self._bans.unban(source, _WRONG):
+                    _log.warning("ban.lifted", remote=source, username=user)
 
     def pardon(self, source: str, username: str | None = None) -> bool:
         """Forget what was counted against a source, or against a user from there (an operator lifts a ban); False where
         nothing was."""
-        return self._failures.pardon(source if username is None else (source, username))
+        return self._guesses.pardon(source, username)
 
     def locked(self, now: float) -> list[tuple[str, str, float]]:
         """Sources, the users that are refused from there, and the seconds this has to go."""
-        return [(*key, seconds) for key, seconds in self._failures.bans(now) if isinstance(key, tuple)]
+        return self._guesses.locked(now)
 
     def _device(self, request: Request, flow: Flow) -> Device:
         user = request.from_.uri.user or ""
@@ -177,7 +187,7 @@ class Authenticator:
         host = flow.remote.host
         user = (request.from_ if request.method != "REGISTER" else request.to).uri.user or ""
         source = self._bans.source_of(host)
-        if self._sweeps.asked(source, user, now) and not self._bans.is_known(host, now):
+        if self._sweeps.asked(source, user, now) and not self._is_good(host, source, now):
             self._bans.ban(host, BAN, now, "asked for many users")
             self._alarm("sweep", source)
 
@@ -185,22 +195,34 @@ class Authenticator:
         self._failed(kind)
         host = flow.remote.host
         source = self._bans.source_of(host)
-        exempt = self._exempt(host)
         username = given.username[:_NAME]
-        seconds = self._failures.failed((source, username) if exempt else source, now)
+        refused, whole = self._guesses.failed(source, username, now)
         if self._guessed.failed(username, now) is not None:
             self._alarm("guessing", username)
         _log.info("authentication.failed", remote=str(flow), username=username, kind=kind, method=request.method)
-        if seconds is not None:
-            if not exempt:
-                self._bans.ban(host, seconds, now, "wrong passwords")
+        if refused is not None:
             _log.warning(
-                "authentication.banned",
-                remote=str(flow),
-                username=username,
-                seconds=int(seconds),
-                whole=not exempt,
+                "authentication.banned", remote=str(flow), username=username, seconds=int(refused), whole=False
             )
+        self._ban(flow, username, whole, now)
+
+    def _ban(self, flow: Flow, username: str, seconds: float | None, now: float) -> None:
+        host = flow.remote.host
+        if seconds is None or self._is_good(host, self._bans.source_of(host), now):
+            return
+        self._bans.ban(host, seconds, now, _WRONG)
+        _log.warning(
+            "authentication.banned", remote=str(flow), username=username[:_NAME], seconds=int(seconds), whole=True
+        )
+
+    def _is_good(self, host: str, source: str, now: float) -> bool:
+        """Whether silence would hit somebody who did nothing: a carrier, a trunk, a phone."""
+        return self._bans.is_known(host, now) or self._guesses.is_good(source, now)
+
+
+def _ha1(snapshot: Snapshot, username: str) -> Ha1 | None:
+    who = snapshot.seats.get(username) or snapshot.trunk_by_username(username)
+    return None if who is None else who.ha1
 
 
 _STORED: Final[dict[str, Callable[[Ha1], str | None]]] = {"SHA-256": lambda h: h.sha256, "MD5": lambda h: h.md5}

@@ -24,15 +24,16 @@ class _Record:
 
 
 class Failures:
-    """Counts failures per key. `LIMIT` within `WINDOW` seconds ban for `BAN_FIRST`, twice as long each further time.
+    """Counts failures per key. `limit` within `WINDOW` seconds ban for `BAN_FIRST`, twice as long each further time.
 
     A key is forgotten after a day without a failure; memory is bounded: where too many keys fail at once, those
     that have been quiet longest go.
     """
 
-    __slots__ = ("_records",)
+    __slots__ = ("_limit", "_records")
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = LIMIT) -> None:
+        self._limit = limit
         self._records: dict[Hashable, _Record] = {}
 
     def failed(self, key: Hashable, now: float) -> float | None:
@@ -47,13 +48,28 @@ class Failures:
             record.bans = 0
         record.times = [t for t in record.times if now - t < WINDOW]
         record.times.append(now)
-        if len(record.times) < LIMIT:
+        if len(record.times) < self._limit:
             return None
         seconds: float = min(BAN_MAX, BAN_FIRST * 2**record.bans)
         record.bans = min(record.bans + 1, 10)
         record.until = now + seconds
         record.times = [now]
         return seconds
+
+    def lately(self, key: Hashable, now: float) -> int:
+        """Failures of this key within the window."""
+        record = self._records.get(key)
+        return 0 if record is None else sum(now - t < WINDOW for t in record.times)
+
+    def forgive(self, key: Hashable, failures: int) -> None:
+        """Take back the last `failures` of this key; bans that it had still make the next one longer."""
+        record = self._records.get(key)
+        if record is not None and failures:
+            del record.times[-failures:]
+
+    def remembered(self) -> list[Hashable]:
+        """Keys that anything is remembered of."""
+        return list(self._records)
 
     def banned(self, key: Hashable, now: float) -> bool:
         """Whether a ban of this key is running."""

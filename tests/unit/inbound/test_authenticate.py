@@ -38,6 +38,7 @@ class Door:
 
     def __init__(self, *algorithms: str, registered: frozenset[str] = frozenset()) -> None:
         self.now = 1000.0
+        self.snapshot = SNAPSHOT
         self.guard = Guard(known=registered.__contains__)
         self.failed: list[str] = []
         self.alarms: list[tuple[str, str]] = []
@@ -46,13 +47,16 @@ class Door:
             DigestSettings(REALM, algorithms or ("SHA-256", "MD5")),
             self.nonces,
             self.guard,
-            lambda host: host in registered,
             self.failed.append,
             lambda kind, who: self.alarms.append((kind, who)),
         )
 
     def ask(self, request: Request, flow: Flow = HERE) -> Result:
-        return self.door.authenticate(request, flow, SNAPSHOT, self.now)
+        return self.door.authenticate(request, flow, self.snapshot, self.now)
+
+    def provision(self, snapshot: Snapshot) -> None:
+        self.door.provisioned(self.snapshot, snapshot)
+        self.snapshot = snapshot
 
     def knock(self, username: str = "201", password: str = "secret", flow: Flow = HERE, **how: str) -> Result:
         """The whole exchange: request, challenge, request with credentials."""
@@ -256,7 +260,7 @@ class TestBans:
     """Rule 7.4c."""
 
     def test_guessing_bans_the_source(self) -> None:
-        """Five wrong passwords within a minute: the guard hears nothing of that source for 15 minutes."""
+        """Wrong passwords of five users within a minute: the guard hears nothing of that source for 15 minutes."""
         door = Door()
         for i in range(5):
             assert not door.is_banned()
@@ -291,6 +295,83 @@ class TestBans:
         refused = door.knock("202", "wrong")
         assert isinstance(refused, Refusal) and refused.status == 403
         assert door.knock("201", "secret") == Authenticated(SEAT)
+
+    def test_a_phone_before_it_is_provisioned_bans_nobody(self) -> None:
+        """A new office: one phone tries again and again before its user exists. Its neighbours register, and once it is
+        provisioned it is heard at once."""
+        door = Door()
+        for _ in range(20):
+            door.knock("203", "secret")
+        assert not door.is_banned()
+        assert isinstance(door.knock("203", "secret"), Refusal)
+        assert door.knock("201", "secret") == Authenticated(SEAT)
+        new = Seat("203", "K1", ha1=stored("203", "secret"))
+        door.provision(Snapshot(Rows(seats=(SEAT, new), trunks=(PBX, STATIC))))
+        assert door.knock("203", "secret") == Authenticated(new)
+
+    def test_known_and_unknown_users_are_refused_alike(self) -> None:
+        """Rule 7.4a: bans do not tell who there is."""
+        looks = []
+        for user in ("201", "999"):
+            door = Door()
+            looks.append([type(door.knock(user, "guess")).__name__ for _ in range(24)] + [str(door.is_banned())])
+        assert looks[0] == looks[1] and looks[0][4:6] == ["Challenge", "Refusal"]
+
+    def test_who_goes_on_guessing_one_user_is_not_heard(self) -> None:
+        """Thirty attempts within a minute, the refused ones too, silence a source where nobody is good."""
+        door = Door()
+        tries = 0
+        while not door.is_banned():
+            door.knock("201", "guess")
+            tries += 1
+        assert tries == 30
+
+    def test_where_somebody_knew_a_password_only_users_are_refused(self) -> None:
+        """A PBX that never registers is as good as a phone that does; for a day."""
+        door = Door()
+        assert door.knock("hq", "trunk") == Authenticated(PBX)
+        for i in range(100):
+            door.knock(f"3{i}", "guess")
+        assert not door.is_banned()
+        door.now += 86401
+        for i in range(5):
+            door.knock(f"3{i}", "guess")
+        assert door.is_banned()
+
+    def test_a_carrier_is_never_banned(self) -> None:
+        """Neither for failures nor for a sweep, nor where somebody forges its address."""
+        door = Door(registered=frozenset({"198.51.100.7"}))
+        for i in range(100):
+            door.knock(f"3{i}", "guess")
+            request = register()
+            request.headers.set("To", f"<sip:{100 + i}@edge.example>")
+            door.ask(request)
+        assert not door.is_banned()
+
+    def test_a_success_takes_back_what_it_caused(self) -> None:
+        """Somebody mistypes a password four times, again and again, and then has it right."""
+        door = Door()
+        for _ in range(10):
+            for _ in range(4):
+                door.knock("201", "slip")
+            assert door.knock("201", "secret") == Authenticated(SEAT)
+        door.knock("201", "slip")
+        assert not door.is_banned() and door.knock("201", "secret") == Authenticated(SEAT)
+
+    def test_provisioning_lifts_the_ban_that_came_before_it(self) -> None:
+        """Five phones are plugged in before their users exist: their address is silent until one of them does. A ban by
+        an operator stays."""
+        new = Seat("303", "K1", ha1=stored("303", "secret"))
+        after = Snapshot(Rows(seats=(SEAT, new), trunks=(PBX, STATIC)))
+        for by_hand in (False, True):
+            door = Door()
+            for i in range(5):
+                door.knock(f"30{i}", "secret")
+            assert door.is_banned()
+            if by_hand:
+                door.guard.ban("198.51.100.7", 3600, door.now, "by an operator")
+            door.provision(after)
+            assert door.is_banned() == by_hand
 
     def test_nobody_locks_a_user_out(self) -> None:
         """Guessing from many places is told to the operator; the user comes in from anywhere, at any time."""
