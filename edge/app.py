@@ -326,7 +326,7 @@ class Edge:
         reload.restore()
         file = JournalFile(settings.data_dir / "journal")
         self._journal = Journal(file, self.calls, wires, self.channels.held, clock, boot)
-        self._journal.unsynced = lambda: self.writer.unsynced
+        self._journal.synced = lambda: self.writer.synced
         self.writer.on_call = self._journal.recorded
         self._journal.attach()
         reload.resume()

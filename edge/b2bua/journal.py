@@ -58,15 +58,15 @@ class Journal:
         self._written: dict[str, _Written] = {}
         self._marked: dict[str, CallRunner] = {}
         self._frames: list[Frame] = []
-        self._kept: dict[str, bytes] = {}
+        self._kept: deque[tuple[int, Frame]] = deque()
         self._old: deque[str] = deque()
         self._rotating = False
         self._room = _SMALLEST
         self._timer: asyncio.TimerHandle | None = None
         self._heart: asyncio.TimerHandle | None = None
         self._broken = False
-        self.unsynced: Callable[[], bool] = lambda: False
-        """Whether records wait that are not in the spool yet."""
+        self.synced: Callable[[], int] = lambda: 0
+        """Number of the last record that is in the spool, with all before it."""
 
     def attach(self) -> None:
         """Begin: calls that are up are written anew, a few at a time, and then what earlier processes wrote goes."""
@@ -83,12 +83,13 @@ class Journal:
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(BEHIND, self.flush)
 
-    def recorded(self, call_id: str, line: bytes) -> None:
-        """The record of a call is written; it is kept here until the spool has it."""
+    def recorded(self, call_id: str, line: bytes, number: int) -> None:
+        """The record of a call is written, the `number`th; it is kept here until the spool has it."""
         self._marked.pop(call_id, None)
         if self._written.pop(call_id, None) is not None:
-            self._kept[call_id] = line
-            self._frames.append(Frame(RECORD, call_id.encode(), line))
+            frame = Frame(RECORD, call_id.encode(), line)
+            self._kept.append((number, frame))
+            self._frames.append(frame)
             if self._timer is None:
                 self._timer = asyncio.get_running_loop().call_later(BEHIND, self.flush)
 
@@ -127,7 +128,8 @@ class Journal:
             if timer is not None:
                 timer.cancel()
         self._timer = self._heart = None
-        if not self._written and not self.unsynced():
+        self._forget()
+        if not self._written and not self._kept:
             self._file.drop_before(self._file.segment + 1)
         self._file.close()
 
@@ -160,7 +162,8 @@ class Journal:
             return self._failed(error)
         self._rotating = True
         self._frames.append(Frame(ALIVE, b"", self._alive()))
-        self._frames += [Frame(RECORD, call_id.encode(), line) for call_id, line in self._kept.items()]
+        self._forget()
+        self._frames += [frame for _, frame in self._kept]
         self._old.extend(self._written)
 
     def _end_rotation(self) -> None:
@@ -193,13 +196,18 @@ class Journal:
 
     def _beat(self) -> None:
         """Say that this process lives: what a crash leaves behind ended after the last of these."""
-        if not self.unsynced():
-            self._kept.clear()
+        self._forget()
         if self._written:
             self._frames.append(Frame(ALIVE, b"", self._alive()))
             if self._timer is None:
                 self.flush()
         self._heart = asyncio.get_running_loop().call_later(HEARTBEAT, self._beat)
+
+    def _forget(self) -> None:
+        """Let go of the records that the spool has: some are always on their way to it, so it never has them all."""
+        synced = self.synced()
+        while self._kept and self._kept[0][0] <= synced:
+            self._kept.popleft()
 
     def _alive(self) -> bytes:
         now = [self._clock.now(), self._clock.utcnow().timestamp(), self._boot]

@@ -65,8 +65,8 @@ class RecordWriter:
         self._store = store
         self._counters = counters
         self._interval = interval
-        self.on_call: Callable[[str, bytes], None] = lambda call_id, line: None
-        """Hears of every record of a call, as it is stored."""
+        self.on_call: Callable[[str, bytes, int], None] = lambda call_id, line, number: None
+        """Hears of every record of a call, as it is stored, with its number (see `synced`)."""
         self._pending: list[bytes] = []
         self.taken = 0
         """Records that `put` was given."""
@@ -76,6 +76,7 @@ class RecordWriter:
         self.lost = 0
         """Not kept, or set aside."""
         self._on_the_way = 0
+        self._numbered = 0
         self._timer: asyncio.TimerHandle | None = None
         self._due = asyncio.Event()
         self._spooled = asyncio.Event()
@@ -107,8 +108,9 @@ class RecordWriter:
             return
         line = to_json(record)
         self._pending.append(mark + line)
+        self._numbered += 1
         if mark is _CALL:
-            self.on_call(record.id, line)
+            self.on_call(record.id, line, self._numbered)
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._interval, self._due.set)
 
@@ -117,9 +119,15 @@ class RecordWriter:
         """Whether there are records that a crash would cost."""
         return bool(self._pending or self._on_the_way)
 
+    @property
+    def synced(self) -> int:
+        """Number of the last record that no crash would cost, nor any before it."""
+        return self._numbered - len(self._pending) - self._on_the_way
+
     def put_again(self, line: bytes) -> None:
         """Take the record of a call (`to_json`) that an earlier process wrote, and may have stored."""
         self.taken += 1
+        self._numbered += 1
         self._pending.append(_CALL + line)
         self._due.set()
 

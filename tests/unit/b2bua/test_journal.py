@@ -15,7 +15,7 @@ from dialplan.model import Trace
 from edge.b2bua import journal as journal_module
 from edge.b2bua import saved_runner
 from edge.b2bua.calls import Calls
-from edge.b2bua.journal import BEHIND, ROUTE, STATE, Journal
+from edge.b2bua.journal import BEHIND, RECORD, ROUTE, STATE, Journal
 from edge.b2bua.reload import read_journal
 from edge.journal.file import Frame, JournalFile, read
 
@@ -89,14 +89,34 @@ async def test_a_record_takes_the_place_of_its_call(world: World) -> None:
     world.calls.finished(cast(Any, _over(call)), 0.0)
     world.calls.on_change(call)
     world.calls.books.recorded("c1", "answered")
-    world.journal.recorded("c1", b"{}")
+    world.journal.recorded("c1", b"{}", 1)
     world.calls.on_change(call)
     await behind()
     found = read_journal(world.folder, Clock(), "boot")
     assert found.calls == {} and found.records == {"c1": b"{}"}
     assert len(world.frames(STATE)) == 1
+    world.journal.synced = lambda: 1
     world.journal.close()
     assert list(world.folder.iterdir()) == []
+
+
+async def test_records_that_the_spool_has_leave_while_others_are_on_their_way(world: World) -> None:
+    """With calls that end all the time some record is always on its way; those before it are kept no longer."""
+    world.journal.attach()
+    for n in range(1, 21):
+        call = world.call(f"c{n}")
+        world.calls.on_change(call)
+        world.journal.flush()
+        world.calls.finished(cast(Any, _over(call)), 0.0)
+        world.journal.recorded(call.id, b"{}", n)
+    world.journal.flush()
+    world.journal.synced = lambda: 17
+    world.journal._begin_segment()
+    world.journal.flush()
+    world.journal.flush()
+    assert list(world.frames(RECORD)) == [b"c18", b"c19", b"c20"]
+    assert [number for number, _ in world.journal._kept] == [18, 19, 20]
+    world.journal.close()
 
 
 async def test_a_new_segment_has_all_that_lives(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,6 +56,21 @@ async def test_records_of_both_kinds_reach_the_database_once_and_in_order(tmp_pa
     assert not any(name.endswith(".records") for name in os.listdir(tmp_path))
 
 
+async def test_it_says_which_records_are_safe_while_others_wait(tmp_path: Path) -> None:
+    """Whoever keeps records until they are on disk lets go of the first ones, though there is always another."""
+    store, counts = FakeStore(), Counts()
+    numbers: list[int] = []
+    async with running(tmp_path, store, counts) as writer:
+        writer.on_call = lambda call_id, line, number: numbers.append(number)
+        writer.put(call("c1"))
+        writer.put(refused("r1"))
+        writer.put(call("c2"))
+        assert numbers == [1, 3] and writer.synced == 0
+        await until(lambda: writer.synced == 3)
+        writer.put(call("c3"))
+        assert numbers[-1] == 4 and writer.synced == 3 and writer.unsynced
+
+
 async def test_an_outage_costs_nothing_and_the_backlog_comes_in_order(tmp_path: Path) -> None:
     """Database away: records wait on disk, calls go on; back: the oldest first, each once."""
     store, counts = FakeStore(), Counts()
