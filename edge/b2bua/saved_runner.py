@@ -233,7 +233,9 @@ def resume(call: CallRunner, saved: SavedRunner, last: datetime) -> None:
     if saved.answered_here:
         lost(call, last, "the edge was restarted during a fax")
         return
-    if any(end.far_call is None for end in saved.bridges) or all(leg.gone for leg in call.legs.values()):
+    nobody_calls = isinstance(call.a, BridgeLeg) and call.a.gone and call.answered_at is None
+    cut_off = any(end.far_call is None for end in saved.bridges) or all(leg.gone for leg in call.legs.values())
+    if nobody_calls or cut_off:
         lost(call, last, "the edge was restarted during a transfer")
         return
     call._run(saved_call.resume(call._call))

@@ -18,6 +18,7 @@ from edge.b2bua.patience import Patience
 from edge.b2bua.refer import ReferTo, Subscription
 from edge.b2bua.refused import note_refusal
 from edge.b2bua.runner import CallRunner
+from edge.b2bua.unanswered import Unanswered, unanswered
 from edge.cdr.record import Attempt
 from edge.observability.logging import get_logger
 from edge.sip.causes import REFUSALS
@@ -75,6 +76,7 @@ class Transferring:
         self._far: BridgeLeg | None = None
         self._away: CallRunner | None = None
         self._consult: Leg | None = None
+        self._unanswered: Unanswered | None = None
         self._consult_sdp: bytes | None = None
         self._described: bytes | None = None
         self._told = b""
@@ -167,16 +169,35 @@ class Transferring:
         call, leg = found
         who = call.source_of(leg.id)
         other = call.other(leg.id)
-        if who is None or who.account != self._who.account or other is None:
+        ringing = unanswered(call, leg) if other is None else None
+        if who is None or who.account != self._who.account or (other is None and ringing is None):
             return
         if call.conversation == self._home.conversation or call.transfer is not None or call.consulted:
             return
         call.consulted = True
         self._away, self._consult = call, leg
-        kind, name = call.party(other)
-        self._attempt = self._attempt._replace(kind=kind, name=name, call=call.id)
+        self._attempt = self._attempt._replace(call=call.id)
+        if ringing is not None:
+            far = self._far = BridgeLeg(leg.id, call.post, self, ringing.request)
+            self._unanswered = Unanswered(call, ringing, far, self._gave_up)
+            return
+        self._note_target()
         self._far = BridgeLeg(leg.id, call.post, self, self._request)
         leg.listen(self._from_consultation)
+
+    def _note_target(self) -> None:
+        """Who the away call reached, for the record."""
+        away, leg = self._away, self._consult
+        other = away.other(leg.id) if away is not None and leg is not None else None
+        if away is not None and other is not None:
+            kind, name = away.party(other)
+            self._attempt = self._attempt._replace(kind=kind, name=name)
+
+    def _gave_up(self) -> None:
+        """The transferor gave up his call that rings."""
+        assert self._consult is not None
+        self._engine.calls.retire(self._consult, self._engine.driver.now())
+        self._post(t.ConsultLeft())
 
     # -- what the reducer wants --------------------------------------------------------------------------------------
 
@@ -225,6 +246,9 @@ class Transferring:
             self._call_target(action.sdp)
         elif self._away is None or self._far is None:
             self._post(t.Missed(481, 1))
+        elif self._unanswered is not None and not self._unanswered.answered:
+            if self._away.ringing_at is not None:
+                self._post(t.Progressed())
         else:
             self._patience.when_settled(self._away, self._offer_far, lambda: self._post(t.Missed(491)))
 
@@ -321,6 +345,8 @@ class Transferring:
                 else:
                     far.end(action.q850 or 16)
             return
+        if self._unanswered is not None:
+            return self._leave_ringing(self._unanswered, away, far, action)
         placed = away.legs.get(leg.id) is far
         if not placed:
             leg.listen(away.post)
@@ -333,6 +359,17 @@ class Transferring:
             away.media.passive = False
             leg.listen(away.post)
             self._restore(away, leg.id, self._consult_sdp)
+
+    def _leave_ringing(self, ringing: Unanswered, away: CallRunner, far: BridgeLeg, action: t.LeaveTarget) -> None:
+        if away.over:
+            return
+        if ringing.answered:
+            ringing.failed(480, action.q850)
+            far.end(action.q850 or 16)
+        elif action.consulted:
+            ringing.give_back()
+        else:
+            far.tell(ev.Cancelled(action.q850))
 
     def _restore(self, call: CallRunner, leg_id: LegId, sdp: bytes | None) -> None:
         """The other party of `leg_id` may have been told of somebody else's media: tell it this leg's again."""
@@ -348,7 +385,10 @@ class Transferring:
 
     def _let_go(self, leg: Leg, then: Callable[[], None] | None = None) -> None:
         leg.listen(_nobody)
-        leg.release(16, then)
+        if leg is self._consult and self._unanswered is not None:
+            self._unanswered.replaced()
+        else:
+            leg.release(16, then)
         self._engine.calls.retire(leg, self._engine.driver.now())
 
     def _over(self, action: t.Over) -> None:
@@ -385,7 +425,13 @@ class Transferring:
     def accepted(self, end: BridgeLeg, sdp: bytes | None) -> None:
         """See Settling."""
         stage = self._transfer.stage
-        if stage is t.Stage.OVER:
+        if end is self._far and self._unanswered is not None and not self._unanswered.answered:
+            self._unanswered.answered = True
+            self._place_far()
+            self._note_target()
+            if stage is t.Stage.REACHING:
+                self._reach(t.Reach(self._told))
+        elif stage is t.Stage.OVER:
             if end is self._near:
                 self._adjust(sdp)
             elif sdp is not None:
@@ -420,6 +466,8 @@ class Transferring:
     def released(self, end: BridgeLeg, status: int, q850: int | None) -> None:
         """See Settling; of the home call's end `home_ended` tells."""
         if end is self._far:
+            if self._unanswered is not None:
+                self._unanswered.failed(status, q850)
             self._post(t.Missed(status, q850))
 
 

@@ -409,3 +409,25 @@ def test_unknown_dialog_is_not_taken_over(world: World) -> None:
     carol = pjsua(world, "carol")
     carol.dial("201", headers={"Replaces": "x@y;to-tag=a;from-tag=b"})
     assert carol.wait_closed().startswith("481")
+
+
+def test_semi_attended_transfer(world: World) -> None:
+    """The transferor joins two calls of which one still rings: the target answers whoever is left."""
+    alice, bob, carol = pjsua(world, "alice", 440), pjsua(world, "bobby", 1010), pjsua(world, "carol", 1750)
+    connect(bob, alice, SEATS["alice"][0])
+    alice.hold()
+    mark = alice.mark
+    alice.dial(SEATS["carol"][0])
+    carol.wait_incoming()
+    alice.wait_ringing(after=mark)
+    alice.transfer_attended(0, 1)
+    alice.wait_for(r"^TRANSFER 180", after=mark)
+    carol.answer()
+    alice.wait_for(r"^TRANSFER 200", after=mark)
+    assert alice.wait_closed(after=mark)
+    carol.wait_established()
+    tones.talk(2)
+    carol.hangup()
+    bob.wait_closed()
+    world.peers.stop_phones()
+    assert_talked(bob, carol)

@@ -14,10 +14,13 @@ from edge.b2bua import transfer, transfers
 from edge.b2bua.bridge import BridgeLeg
 from edge.b2bua.call import Phase
 from edge.b2bua.refer import Replaces
+from edge.b2bua.uas_leg import UasLeg
 from edge.sip.transaction.key import TransactionId
-from tests.unit.b2bua.transfer_world import HandRunner, PeerLeg, World, sdp
+from tests.unit.b2bua.fake_port import request
+from tests.unit.b2bua.transfer_world import INVITE, HandRunner, PeerLeg, World, sdp
 
 ANY = Replaces("c", "t", "f")
+CANCEL = INVITE.replace("INVITE", "CANCEL")
 
 
 @pytest.fixture
@@ -306,6 +309,100 @@ def test_consultation_is_left_alone_when_the_caller_hangs_up(world: World) -> No
     assert carla.asked and b"o=boris2" in (carla.asked[-1] or b"") and b"s=away" in (carla.asked[-1] or b"")
 
 
+def semi_attended(world: World) -> tuple[HandRunner, HandRunner, PeerLeg, PeerLeg, UasLeg]:
+    """Anna talks to boris, who calls carla and joins them while carla's phone rings: both calls, anna, carla, and
+    the leg of boris's unanswered INVITE."""
+    home = HandRunner(world, "home", sdp("anna")).up("anna", "boris")
+    away = HandRunner(world, "away", sdp("boris2"))
+    leg = away.ring("boris2")
+    anna, carla = home.legs["a"], away.legs["b1"]
+    assert isinstance(anna, PeerLeg) and isinstance(carla, PeerLeg)
+    world.found = away, leg
+    world.transfer(home, "b1", ANY)
+    world.settle()
+    return home, away, anna, carla, leg
+
+
+def finals(runner: HandRunner) -> list[int]:
+    """Final answers to the INVITE that made a call."""
+    return [status for status in runner.port.statuses() if status >= 200]
+
+
+@pytest.mark.parametrize("gives_up", [False, True])
+def test_semi_attended(world: World, gives_up: bool) -> None:
+    """Carla's phone rings on, also where boris's phone gives its INVITE up; she gets anna, boris's INVITE 487."""
+    home, away, anna, carla, leg = semi_attended(world)
+    assert world.notified == [100, 180]
+    if gives_up:
+        leg.on_cancel(request(CANCEL))
+    assert finals(away) == [487] * gives_up and not away.over and not carla.asked
+    away.branch(ev.Answered("b1", sdp("carla")))
+    world.settle()
+    assert b"o=anna" in (carla.asked[0] or b"") and b"s=home" in (carla.asked[0] or b"")
+    take(world, carla)
+    assert world.notified == [100, 180, 200] and finals(away) == [487]
+    if not gives_up:
+        assert "cause=200" in (away.port.responses[-1][1].headers.get("reason") or "")
+    world.wait()
+    take(world, anna)
+    joined(world, (home, anna), (away, carla))
+
+
+def test_semi_attended_and_busy(world: World) -> None:
+    """Boris hears it on both ways, and has anna again."""
+    home, away, anna, _, leg = semi_attended(world)
+    away.branch(ev.Rejected("b1", 486, 17))
+    world.settle()
+    assert world.notified == [100, 180, 486] and finals(away) == [486] and leg.gone
+    boris = home.legs["b1"]
+    assert isinstance(boris, PeerLeg)
+    boris.say(ev.InfoReceived("b1", "x", b"5"))
+    assert anna.digits == [b"5"]
+
+
+def test_semi_attended_and_the_transferor_leaves(world: World) -> None:
+    """BYE and CANCEL right after the REFER, as most phones do; carla answers later."""
+    home, away, anna, carla, leg = semi_attended(world)
+    boris = home.legs["b1"]
+    assert isinstance(boris, PeerLeg)
+    leg.on_cancel(request(CANCEL))
+    boris.say(ev.Released("b1", 16))
+    away.branch(ev.Answered("b1", sdp("carla")))
+    world.settle()
+    take(world, carla)
+    world.wait()
+    take(world, anna)
+    joined(world, (home, anna), (away, carla))
+
+
+@pytest.mark.parametrize("gives_up", [False, True])
+def test_semi_attended_and_the_caller_leaves(world: World, gives_up: bool) -> None:
+    """Carla's phone rings for boris again, if he still waits; else it stops."""
+    _, away, anna, carla, leg = semi_attended(world)
+    if gives_up:
+        leg.on_cancel(request(CANCEL))
+    anna.say(ev.Released("a", 16))
+    world.settle()
+    assert world.notified[-1] == 487
+    if gives_up:
+        assert away.finished[0].outcome == "cancelled"
+        return
+    away.branch(ev.Answered("b1", sdp("carla")))
+    world.settle()
+    assert finals(away) == [200] and not carla.gone
+
+
+def test_semi_attended_and_the_target_declines_the_media(world: World) -> None:
+    """Carla answered boris's call and refuses anna's: she is released, boris keeps anna."""
+    home, away, _, carla, _ = semi_attended(world)
+    away.branch(ev.Answered("b1", sdp("carla")))
+    world.settle()
+    carla.answer(ev.ModifyRefused("b1", 488))
+    world.settle()
+    assert world.notified[-1] == 488 and finals(away) == [480] and carla.byes == 1
+    assert away.finished and not home.over
+
+
 def test_unknown_replaces(world: World) -> None:
     """481, by NOTIFY; the call goes on."""
     home = HandRunner(world, "home", sdp("anna")).up("anna", "boris")
@@ -415,7 +512,10 @@ def refer(world: World, rng: random.Random, runner: HandRunner, leg_id: str) -> 
         (r, leg)
         for r in world.runners
         for i, leg in r.legs.items()
-        if r is not runner and not r.over and isinstance(leg, PeerLeg) and not leg.gone and r.call.other(i) is not None
+        if r is not runner
+        and not r.over
+        and not leg.gone
+        and (isinstance(leg, UasLeg) or (isinstance(leg, PeerLeg) and r.call.other(i) is not None))
     ]
     attended_one = rng.random() < 0.5
     if attended_one and others:
@@ -434,14 +534,19 @@ def test_promises_hold_in_every_order(seed: int) -> None:
         rng = world.rng
         HandRunner(world, "one", sdp("anna")).up("anna", "boris")
         HandRunner(world, "two", sdp("carla")).up("carla", "boris2")
+        three = HandRunner(world, "three", sdp("boris3"))
+        ringing = three.ring("boris3")
         for _ in range(150):
             what = choices(world, rng)
+            if ringing.waits_on is not None and rng.random() < 0.2:
+                what.append(lambda: ringing.on_cancel(request(CANCEL)))
             if not what:
                 break
             rng.choice(what)()  # type: ignore[operator]
         rest(world)
         world.check_ended()
         assert not [leg.name for leg in world.peers if leg.owed], "a re-INVITE without an answer"
+        assert len([s for s in three.port.statuses() if s >= 200]) == 1, "an INVITE without its one answer"
         assert world.finals == world.final_notifies, "a REFER that never heard how it ended"
 
 

@@ -20,11 +20,25 @@ from edge.b2bua.events import CallEvent, LegId
 from edge.b2bua.leg import Leg
 from edge.b2bua.refer import ReferTo, Replaces
 from edge.b2bua.runner import CallRunner
+from edge.b2bua.uas_leg import UasLeg
+from edge.sip.timers import TimerConfig
 from edge.sip.transaction.key import TransactionId
 from edge.sip.uri import Uri
-from tests.unit.b2bua.fake_port import FLOW
+from tests.unit.b2bua.fake_port import FLOW, FakePort, request
 
 WHO = Source(SourceKind.SEAT, "alice", "K1")
+
+
+INVITE = """
+INVITE sip:203@edge.example SIP/2.0
+Via: SIP/2.0/UDP 192.0.2.7:5070;branch=z9hG4bKa
+From: <sip:boris@edge.example>;tag=f
+To: <sip:203@edge.example>
+Call-ID: c
+CSeq: 1 INVITE
+Contact: <sip:boris@192.0.2.7:5070>
+Max-Forwards: 70
+"""
 
 
 def sdp(name: str, direction: str = "sendrecv", version: int = 1) -> bytes:
@@ -125,9 +139,11 @@ class HandRunner:
         self.world = world
         self.id = name
         self.call = Call(offer, 1, CallTimers())
-        self.legs: dict[LegId, PeerLeg | BridgeLeg] = {}
+        self.legs: dict[LegId, PeerLeg | BridgeLeg | UasLeg] = {}
+        self.a: Leg | BridgeLeg | None = a
         if a is not None:
             self.legs["a"] = a
+        self.port = FakePort()
         self.finished: list[do.Finish] = []
         self.transfer: transfers.Transferring | None = None
         self.media = world.session(name)
@@ -144,6 +160,7 @@ class HandRunner:
         world.runners.append(self)
 
     answered_at = property(lambda self: self.call.answered_at)
+    ringing_at = property(lambda self: self.call.ringing_at)
     settled = property(lambda self: self.call.settled)
 
     def up(self, a: str, b: str) -> HandRunner:
@@ -155,6 +172,17 @@ class HandRunner:
         self.world.settle()
         assert self.call.phase is Phase.UP
         return self
+
+    def ring(self, caller: str) -> UasLeg:
+        """Bring it to where its branches ring; the caller's leg is a real one."""
+        invite = request(INVITE, sdp(caller))
+        leg = UasLeg("a", self.port, FLOW, self.post, TimerConfig(), invite, TransactionId(1), customer=True)
+        self.a = self.legs["a"] = leg
+        self.run(self.call.start())
+        self.world.settle()
+        for branch in list(self.calling):
+            self.branch(ev.Ringing(branch))
+        return leg
 
     def post(self, _leg: LegId, event: CallEvent) -> None:
         self._mailbox.append(event)
@@ -222,7 +250,7 @@ class HandRunner:
                 case do.Progress(status, body):
                     self._a.progress(status, body)
                 case do.Accept(body):
-                    if isinstance(self.legs["a"], BridgeLeg):
+                    if isinstance(self.a, BridgeLeg | UasLeg):
                         self._a.accept(body)
                     else:
                         cast(PeerLeg, self.legs["a"]).told.append(body or b"")
@@ -252,9 +280,9 @@ class HandRunner:
                     self.finish(action)
 
     @property
-    def _a(self) -> BridgeLeg:
-        leg = self.legs["a"]
-        assert isinstance(leg, BridgeLeg), "only a call made for a transfer is answered here"
+    def _a(self) -> BridgeLeg | UasLeg:
+        leg = self.a
+        assert isinstance(leg, BridgeLeg | UasLeg), "only a call that rings is answered here"
         return leg
 
     def _start(self, index: int) -> None:
@@ -424,7 +452,8 @@ class World:
                 if isinstance(leg, PeerLeg):
                     seen[id(leg)] = leg
         for leg in self.retired:
-            seen[id(leg)] = cast(PeerLeg, leg)
+            if isinstance(leg, PeerLeg):
+                seen[id(leg)] = leg
         return list(seen.values())
 
     def check_ended(self) -> None:
