@@ -78,6 +78,8 @@ class Transferring:
         self._consult: Leg | None = None
         self._unanswered: Unanswered | None = None
         self._consult_sdp: bytes | None = None
+        self._was_passive = False
+        """Whether the away call had given its relay session up already: it is joined with another one."""
         self._described: bytes | None = None
         self._told = b""
         self._answer: bytes | None = None
@@ -287,7 +289,7 @@ class Transferring:
         if away is not None and leg is not None and far is not None and away.legs.get(leg.id) is leg:
             self._consult_sdp = away.description(leg.id)
             away.legs[leg.id] = far
-            away.media.passive = True
+            self._was_passive, away.media.passive = away.media.passive, True
 
     def _offer_far(self) -> None:
         if self._far is not None:
@@ -356,7 +358,7 @@ class Transferring:
             far.end(action.q850 or 16)
         else:
             away.legs[leg.id] = leg
-            away.media.passive = False
+            away.media.passive = self._was_passive
             leg.listen(away.post)
             self._restore(away, leg.id, self._consult_sdp)
 

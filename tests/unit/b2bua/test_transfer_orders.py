@@ -269,6 +269,23 @@ def test_consultation_declines(world: World) -> None:
     assert consultation.digits == [b"7"]
 
 
+def test_consultation_that_is_joined_already_declines(world: World) -> None:
+    """Carla was transferred to by boris and is to be joined once more: her call has no relay session of its own any
+    more, also where that comes to nothing."""
+    _, away, anna, carla = attended(world)
+    take(world, carla)
+    world.wait()
+    take(world, anna)
+    assert away.media.deleted == 1
+    other = HandRunner(world, "other", sdp("dora")).up("dora", "emil")
+    world.found = away, carla
+    world.transfer(other, "b1", ANY)
+    world.settle()
+    anna.answer(ev.ModifyRefused("a", 488))
+    world.settle()
+    assert world.notified == [100, 488] and away.media.passive
+
+
 def test_consulted_party_hangs_up(world: World) -> None:
     """Carla hangs up while she is asked: boris is released there, and has anna as before."""
     home, away, anna, carla = attended(world)
