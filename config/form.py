@@ -177,6 +177,8 @@ SECTIONS: tuple[Section, ...] = (
             _text("mode", "register"),
             _text("username"),
             Field("sources", Kind.NETWORKS, []),
+            _text("certificate"),
+            _text("address"),
             _text("profile", "sipconnect-1.1"),
             _text("number_format", "e164-plus"),
             _text("called_in", "request-uri"),

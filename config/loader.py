@@ -78,9 +78,9 @@ _ACCOUNTS = (
     f"{_BUDGET} FROM sip_edge.accounts"
 )
 _TRUNKS = (
-    "SELECT account, name, mode, username, ha1_md5, ha1_sha256, sources, profile, number_format, called_in, "
-    "parallel_calls, parallel_calls_in, parallel_calls_out, valid_from, default_number, clip_no_screening, srtp, t38, "
-    f"max_contacts, {_BUDGET} FROM sip_edge.trunks"
+    "SELECT account, name, mode, username, ha1_md5, ha1_sha256, sources, certificate, address, profile, number_format, "
+    "called_in, parallel_calls, parallel_calls_in, parallel_calls_out, valid_from, default_number, clip_no_screening, "
+    f"srtp, t38, max_contacts, {_BUDGET} FROM sip_edge.trunks"
 )
 _SEATS = (
     "SELECT username, account, trunk, ha1_md5, ha1_sha256, name, extension, primary_number, external_numbers, present, "

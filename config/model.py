@@ -181,6 +181,11 @@ class Trunk:
     username: str | None = None
     ha1: Ha1 = Ha1()
     sources: tuple[str, ...] = ()
+    """Addresses or networks of a static PBX; with a `certificate`: where it may come from, none: everywhere."""
+    certificate: str | None = None
+    """The name in the certificate that a static PBX shows over TLS (RFC 5922), in lower case."""
+    address: str | None = None
+    """SIP URI of a static PBX: where calls to it go."""
     profile: str = "sipconnect-1.1"
     number_format: NumberFormat = NumberFormat.E164_PLUS
     """How the called number is written towards the PBX."""

@@ -36,7 +36,7 @@ from edge.admin.http import AdminHttp, AdminPortTaken
 from edge.b2bua.call import CallTimers
 from edge.b2bua.calls import Calls
 from edge.b2bua.elsewhere import Elsewhere
-from edge.b2bua.engine import Engine
+from edge.b2bua.engine import Engine, Reach
 from edge.b2bua.journal import Journal
 from edge.b2bua.reload import LiveWires, Reload, boot_id, read_journal
 from edge.b2bua.sip_port import SipPort
@@ -58,7 +58,9 @@ from edge.fax.no_mail import NoMailServer
 from edge.inbound.admission import Admission
 from edge.inbound.bans import Bans
 from edge.inbound.dispatch import Dispatch
+from edge.inbound.handshakes import FailedHandshakes
 from edge.inbound.identity import Identify
+from edge.inbound.known_peers import KnownPeers
 from edge.inbound.registrations import Registrations
 from edge.inbound.steps.authenticate import Authenticator, DigestSettings
 from edge.inbound.steps.identify import Identifier
@@ -83,7 +85,7 @@ from edge.sip.endpoint import Endpoint
 from edge.sip.errors import RemoteProtocolError
 from edge.sip.flow import Address, Flow
 from edge.sip.timers import TimerConfig
-from edge.sip.uri import Uri, parse_hostport
+from edge.sip.uri import parse_hostport
 from edge.transport import inherited
 from edge.transport.clock import RandomIds, SystemClock
 from edge.transport.driver import Driver, Listener
@@ -204,7 +206,11 @@ class Edge:
         self.guard = Guard(
             self.guard_limits(settings),
             refused=lambda verdict: self.metrics.dropped(verdict.value),
-            known=lambda host: self.registrar.has_bindings_from(host) or self.carriers.at(host),
+            known=lambda host: (
+                self.registrar.has_bindings_from(host)
+                or self.carriers.at(host)
+                or identifier.is_certified(self.driver.certified_peers.names_from(host))
+            ),
             welcome=map(ip_network, settings.welcome_networks) if settings.strangers == "silent" else None,
         )
         self.tls = Tls(_tls_files(settings))
@@ -302,7 +308,11 @@ class Edge:
         self.faxes = self._faxes(acquire, box)
         self.faxes.start()
         stack.push_async_callback(self.faxes.stop)
-        identifier = Identifier(self.carriers, self.registrar.at, frozenset(d.lower() for d in settings.domains))
+        identifier = Identifier(
+            self.carriers, self.registrar.at, self.driver, frozenset(d.lower() for d in settings.domains)
+        )
+        peers = KnownPeers(self.carriers.at)
+        self.driver.handshake_failed = FailedHandshakes(peers.at, clock.now)
         self.authenticator = authenticator = Authenticator(
             DigestSettings(settings.realm, settings.digest_algorithms),
             Nonces(secrets.token_bytes(32)),
@@ -335,6 +345,7 @@ class Edge:
         def apply(old: Snapshot, snapshot: Snapshot) -> None:
             self.guard.exempt(_networks(snapshot))
             identifier.apply(snapshot)
+            peers.apply(snapshot)
             self.registrar.apply(snapshot)
             self.carriers.apply(snapshot)
             authenticator.provisioned(old, snapshot)
@@ -509,8 +520,8 @@ class Edge:
             },
         )
 
-    def _reach(self, resolver: Resolver) -> Callable[[Uri], Awaitable[Flow]]:
-        return lambda uri: reach(self.driver, resolver, uri)
+    def _reach(self, resolver: Resolver) -> Reach:
+        return lambda uri, certificate=None: reach(self.driver, resolver, uri, certificate)
 
     def _on_message(self, direction: Literal["in", "out"], data: bytes, flow: Flow, now: float) -> None:
         self.tap.message(direction, data, flow, now)

@@ -67,8 +67,7 @@ class Engine:
     call_timers: CallTimers
     domain: str
     """Host in From and To of calls towards seats and trunks."""
-    reach: Callable[[Uri], Awaitable[Flow]]
-    """A flow to a SIP URI; raises ResolveError or ConnectError."""
+    reach: Reach
     fitting: Callable[[Flow, int], Awaitable[Flow]]
     """The flow for a request of so many bytes that would take this one; never fails."""
     draw: Callable[[], float]
@@ -87,6 +86,15 @@ class Engine:
         if at is None:
             return None
         return self.clock.utcnow() - timedelta(seconds=self.driver.now() - at)
+
+
+class Reach(Protocol):
+    """A flow to a SIP URI."""
+
+    def __call__(self, uri: Uri, certificate: str | None = None) -> Awaitable[Flow]:
+        """`certificate`: over TLS, and what the server's certificate has to name, where that is not the URI's host.
+        Raises ResolveError or ConnectError."""
+        ...
 
 
 class InternalError(Protocol):

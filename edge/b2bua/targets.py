@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from config.model import Trunk
 from dialplan.model import Reason, Refusal, Target, TargetKind
@@ -12,6 +12,7 @@ from edge.b2bua.engine import Engine
 from edge.b2bua.invite import build_invite
 from edge.b2bua.leg import Authorize
 from edge.b2bua.outgoing import CalledNumber, called_number, country_of, to_carrier, to_customer
+from edge.b2bua.static_trunk import static_way
 from edge.carriers.hosts import Hosts
 from edge.registrar.bindings import Binding
 from edge.sip.address import NameAddr
@@ -153,14 +154,11 @@ async def _fitting(engine: Engine, flow: Flow, invite: Request, sdp: bytes | Non
 async def _static_trunk(
     engine: Engine, target: Target, trunk: Trunk, called: CalledNumber, a_invite: Request, dress: Dress
 ) -> Prepared | Refusal:
-    host = next((s for s in trunk.sources if "/" not in s), None)
-    if host is None:
-        return Refusal(Reason.NOT_REGISTERED, "the static trunk has no source that is one address")
-    uri = Uri("sip", encode_user(called.in_uri or trunk.username or trunk.name), host)
     try:
-        flow = await engine.reach(uri)
+        where, flow = await static_way(engine.reach, engine.driver.certified_peers, trunk)
     except (ResolveError, ConnectError) as error:
         return Refusal(Reason.NOT_REGISTERED, str(error))
+    uri = replace(where, user=encode_user(called.in_uri or trunk.username or trunk.name))
     try:
         sdp, form = dress(_terms(engine, target, flow))
     except UnusableSdp as error:

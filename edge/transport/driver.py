@@ -33,6 +33,7 @@ from edge.sip.transaction.key import TransactionId
 from edge.sip.transaction.saved import SavedTransaction
 from edge.transport import handover, inherited, tls_keeper
 from edge.transport.certificate import speaks_for
+from edge.transport.certified import CertifiedPeers
 from edge.transport.clock import Clock
 from edge.transport.entrance import Entrance
 from edge.transport.errors import ConnectError, ListenError
@@ -92,6 +93,9 @@ class Driver:
         self.tap = tap
         self.elsewhere: Callable[[bytes, Flow], bool] = _nowhere
         """Asked to deliver a message whose connection is gone; False where it cannot."""
+        self.handshake_failed: Callable[[str, Exception], None] = lambda host, error: None
+        """Hears of a peer that did not finish its TLS handshake."""
+        self.certified_peers = CertifiedPeers()
         self._endpoint = endpoint
         endpoint.trace = self._trace
         self._listeners = tuple(listeners)
@@ -345,10 +349,10 @@ class Driver:
             connection.close()
 
     def certified(self, flow: Flow) -> tuple[str, ...]:
-        """What the certificate that the peer of a TLS connection has shown names, in lower case: its SIP domains
+        """What the certificate that the peer of a TLS connection to us has shown names, in lower case: its SIP domains
         (RFC 5922 section 7.1) and addresses. Verified; empty where it showed none."""
         connection = self._connections.get(flow.connection) if flow.connection else None
-        return connection.names if connection is not None else ()
+        return connection.names if connection is not None and connection.listener is not None else ()
 
     @property
     def connections(self) -> int:
@@ -580,7 +584,7 @@ class Driver:
         if not self._shaking[source]:
             del self._shaking[source]
         if error is not None:
-            _log.debug("tls.handshake_failed", source=host, detail=str(error))
+            self.handshake_failed(host, error)
 
     def connection_made(self, connection: StreamConnection) -> bool:
         """A connection is open (`StreamUser`)."""
@@ -604,6 +608,8 @@ class Driver:
             return False
         connection.heard_at = self._clock.now()
         self._connections[connection.number] = connection
+        if connection.names and connection.listener is not None:
+            self.certified_peers.add(flow, connection.names)
         self._per_source[source] = already + 1
         unread = connection.kept.unread if connection.kept is not None else b""
         self._endpoint.connection_made(flow, connection.listener is None, unread)
@@ -642,6 +648,8 @@ class Driver:
             self._held.append(lambda: self.connection_lost(connection))
             return
         del self._connections[connection.number]
+        if connection.names and connection.listener is not None:
+            self.certified_peers.remove(connection.flow, connection.names)
         source = self._source(connection)
         self._per_source[source] -= 1
         if not self._per_source[source]:

@@ -21,7 +21,7 @@ class Strangers:
 
     def ignored(self, request: Request, flow: Flow, now: float) -> str | None:
         """Why this request hears nothing (a label of a metric); None where it is to be answered."""
-        if self._guard.is_known(flow.remote.host, now):
+        if self._guard.is_known(flow.remote.host, now) or self._identifier.shows_certificate(flow):
             return None
         if self._only_register and request.method != "REGISTER":
             return "stranger"

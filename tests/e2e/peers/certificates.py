@@ -22,10 +22,10 @@ class Certificate:
         return self.chain.with_name("chain-and-key.pem")
 
 
-def issue(folder: Path, *names: str) -> Certificate:
-    """A certificate for the host names and addresses `names`, from an authority of its own."""
+def issue(folder: Path, *names: str, authority: trustme.CA | None = None) -> Certificate:
+    """A certificate for the host names and addresses `names`, from `authority` or one of its own."""
     folder.mkdir(parents=True, exist_ok=True)
-    authority = trustme.CA()
+    authority = authority or trustme.CA()
     server = authority.issue_cert(*names, common_name=names[0])
     certificate = Certificate(folder / "chain.pem", folder / "key.pem", folder / "authority.pem")
     authority.cert_pem.write_to_path(certificate.authority)

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from peers import tones
+from peers.certificates import Certificate
 from peers.messages import Seen, Trace
 from peers.phone import Account
 from peers.ports import take_port, take_ports
@@ -21,6 +22,7 @@ class Pjsua:
 
     `media_address`: what its SDP claims as its address, when that is to be a lie (a phone behind NAT).
     `signalling_address`: the same for its Contact and Via. `session_timer`: seconds asked for (RFC 4028), 0: none.
+    `certificate`: what it shows over TLS, as client and as server.
     """
 
     kind = "pjsua2"
@@ -36,6 +38,7 @@ class Pjsua:
         media_address: str = "",
         signalling_address: str = "",
         ca_file: Path | None = None,
+        certificate: Certificate | None = None,
         register: bool = True,
         srtp: str = "off",
         session_timer: int = 0,
@@ -68,6 +71,8 @@ class Pjsua:
             "media_address": media_address,
             "signalling_address": signalling_address,
             "ca_file": str(ca_file or ""),
+            "certificate": str(certificate.chain) if certificate is not None else "",
+            "key": str(certificate.key) if certificate is not None else "",
             "srtp": srtp,
             "session_timer": session_timer,
             "prack": prack,

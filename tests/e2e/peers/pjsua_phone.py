@@ -131,6 +131,8 @@ class Phone:
             transport.tlsConfig.method = pj.PJSIP_TLSV1_2_METHOD
             transport.tlsConfig.CaListFile = settings["ca_file"]
             transport.tlsConfig.verifyServer = bool(settings["ca_file"])
+            transport.tlsConfig.certFile = settings["certificate"]
+            transport.tlsConfig.privKeyFile = settings["key"]
         self.transport = self.endpoint.transportCreate(_TRANSPORTS[settings["transport"]], transport)
         self.endpoint.libStart()
         self.endpoint.audDevManager().setNullDev()

@@ -135,6 +135,22 @@ REFUSED = [
         "UPDATE sip_edge.trunks SET sources = '{10.0.0.0/24}' WHERE account = 'K1'",
         "is also one of",
     ),
+    ("UPDATE sip_edge.trunks SET certificate = 'pbx.example' WHERE account = 'K1'", "certificate needs mode static"),
+    ("UPDATE sip_edge.trunks SET address = 'sip:pbx.example' WHERE account = 'K1'", "address needs mode static"),
+    ("UPDATE sip_edge.trunks SET mode = 'static' WHERE account = 'K1'", "needs sources (the addresses or networks"),
+    ("UPDATE sip_edge.trunks SET mode = 'static', certificate = 'PBX.example'", "a host name or address in lower case"),
+    ("UPDATE sip_edge.trunks SET mode = 'static', certificate = '*.pbx.example'", "a host name or address in lower"),
+    ("UPDATE sip_edge.trunks SET mode = 'static', certificate = 'pbx.example'", "is already that of trunk"),
+    (
+        "UPDATE sip_edge.trunks SET mode = 'static', certificate = 'pbx.example', address = 'pbx.example:5061'"
+        " WHERE account = 'K1'",
+        "address is a SIP URI without a user",
+    ),
+    (
+        "UPDATE sip_edge.trunks SET mode = 'static', sources = '{10.0.0.1}', certificate = CASE account WHEN 'K1' THEN"
+        " 'one.example' END",
+        "unless both are known by their certificates",
+    ),
     # accounts
     ("UPDATE sip_edge.accounts SET time_zone = 'Europe/Bonn' WHERE id = 'K1'", "time_zone is a name of the time zone"),
     ("UPDATE sip_edge.accounts SET emergency_number = '+493012345603' WHERE id = 'K1'", "not a number of this account"),
@@ -166,6 +182,9 @@ async def test_refused_with_words(settled: Connection[Record], sql: str, words: 
 
 
 ALLOWED = [
+    "UPDATE sip_edge.trunks SET mode = 'static', sources = '{10.0.0.1}', certificate = lower(account) || '.example'",
+    "UPDATE sip_edge.trunks SET mode = 'static', certificate = 'pbx.example', address = 'sip:[2001:db8::1]:5081'"
+    " WHERE account = 'K1'",
     *[_SEAT.format("extension", f"'{e}'") for e in ("118", "1180", "118333", "76", "79", "11", "113")],  # T3.7
     *[f"INSERT INTO sip_edge.seats (username, account) VALUES ('{n}', 'K1')" for n in ("abcde", "a.b-c_d", "12345")],
     _NUMBER.replace("+4930999999", "+49123456789012").format("type", "'geographic'"),  # T6.22
