@@ -1,6 +1,6 @@
 """Logs: one JSON object per line and event, in UTC, without secrets and without whole phone numbers.
 
-Any room logs with `structlog.get_logger()`; a call's lines come from `call_logger(call_id)`. Event names are
+Rooms log with `get_logger(room)`; a line of a call carries `call`, our id of it. Event names are
 `thing.happened` (`call.offered`, `leg.rejected`, `registration.added`, `relay.lost`). A line is handed to a thread, so
 that a full pipe or a slow disk never holds up a call; when the thread cannot keep up, lines are dropped and counted.
 """
@@ -17,10 +17,9 @@ import traceback
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Protocol
 
 import structlog
-from structlog.typing import FilteringBoundLogger
 
 from edge.observability.privacy import REDACTED, WITHHELD, mask, mask_secrets
 
@@ -200,11 +199,6 @@ class RoomLogger:
 def get_logger(room: str) -> RoomLogger:
     """A logger whose lines name the room they come from."""
     return RoomLogger(room)
-
-
-def call_logger(call_id: str) -> FilteringBoundLogger:
-    """A logger for one call: each line carries `call`, our id of it."""
-    return cast(FilteringBoundLogger, structlog.get_logger(call=call_id))
 
 
 class _Output:

@@ -15,7 +15,7 @@ import structlog
 
 from dialplan.model import Step
 from edge.cdr.record import CallRecord, finished_fields
-from edge.observability.logging import LineWriter, call_logger, configure, get_logger
+from edge.observability.logging import LineWriter, configure, get_logger
 
 
 class Memory:
@@ -47,16 +47,18 @@ def memory() -> Iterator[Memory]:
 
 
 def test_a_line_is_one_json_object_with_time_level_event_and_call(memory: Memory) -> None:
-    """One line per event; the call's id is bound; times are UTC with milliseconds."""
+    """One line per event; times are UTC with milliseconds."""
     before = datetime.now(UTC)
-    call_logger("c1").bind(leg="b1").warning("leg.rejected", status=486, text='Busy\n"Here"', after=1.5, first=True)
+    get_logger("call").warning(
+        "leg.rejected", call="c1", leg="b1", status=486, text='Busy\n"Here"', after=1.5, first=True
+    )
     line = memory.last
     assert memory.lines[-1].count(b"\n") == 1 and memory.lines[-1].endswith(b"\n")
     at = line.pop("at")
     assert isinstance(at, str) and re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", at)
     assert abs((datetime.fromisoformat(at) - before).total_seconds()) < 5
     assert line == {
-        "level": "warning", "event": "leg.rejected", "call": "c1", "leg": "b1", "status": 486,
+        "level": "warning", "room": "call", "event": "leg.rejected", "call": "c1", "leg": "b1", "status": 486,
         "text": 'Busy\n"Here"', "after": 1.5, "first": True,
     }  # fmt: skip
 
