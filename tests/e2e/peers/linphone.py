@@ -200,6 +200,7 @@ class Linphone:
     def stop(self) -> None:
         """Unregister and end."""
         if self._process.running:
+            self._say("unregister")  # by itself it does so only where it watches the network
             self._say("quit")
             try:
                 self._process.wait(5)
