@@ -163,8 +163,9 @@ def _caller(caller: Caller, carrier: Carrier, trace: Trace) -> Identity | Refusa
         trace.add("I3", "the caller has no number that can be shown")
         return Identity()
     trace.add("I3", f"the caller is {presented}")
-    named = (u for u in caller.diversion if u not in caller.private_diversion)
-    diversion = tuple(e for e in (number.caller_number(number.clean(u, True), country) for u in named) if e)
+    forwarders = ((u, number.caller_number(number.clean(u, True), country)) for u in caller.diversion)
+    private = caller.private_diversion
+    diversion = tuple("" if u in private else e or "" for u, e in forwarders if e or u in private)
     display = "" if any(c.isdigit() for c in caller.display) else caller.display
     return Identity(presented, None, display, False, diversion, "unknown")
 

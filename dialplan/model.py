@@ -169,7 +169,7 @@ class Identity:
     display: str = ""
     anonymous: bool = False
     diversion: tuple[str, ...] = ()
-    """E.164 numbers that forwarded the call, newest first."""
+    """E.164 numbers that forwarded the call, newest first; empty for one that wants to stay unknown."""
     diversion_reason: str = "unconditional"
     """Why the newest of them forwarded it (RFC 5806): unconditional, user-busy, no-answer, unavailable, unknown."""
 

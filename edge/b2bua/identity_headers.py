@@ -6,6 +6,7 @@ the other leg are input to the dial plan, not material for this one.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from config.model import Carrier, IdentityProfile, NumberFormat
@@ -30,6 +31,7 @@ class IdentityHeaders(NamedTuple):
 _ANONYMOUS = NameAddr(Uri("sip", "anonymous", "anonymous.invalid"), "Anonymous")
 _UNAVAILABLE = NameAddr(Uri("sip", "unavailable", "unknown.invalid"))
 """A caller without a number who withholds nothing (3GPP TS 29.163 section 7.4)."""
+_PRIVATE_ENTRY = f"{_ANONYMOUS.uri}?Privacy=history"
 _PRIVACY = ("Privacy", "id")
 _NO_PLUS = frozenset({IdentityProfile.PPI_ACCOUNT, IdentityProfile.STATIC_NO_PLUS})
 
@@ -76,8 +78,8 @@ def identity_headers(carrier: Carrier, identity: Identity, domain: str, called: 
     if anonymous:
         headers.append(_PRIVACY)
     if identity.diversion:
-        headers += _diversion(identity, [uri(e164) for e164 in identity.diversion])
-        headers.append(("History-Info", _history(identity, [uri(e) for e in identity.diversion], called, domain)))
+        headers += _diversion(identity, uri)
+        headers.append(("History-Info", _history(identity, uri, called, domain)))
 
     if anonymous:
         contact_user = "anonymous"
@@ -106,24 +108,33 @@ def customer_headers(
         return IdentityHeaders(_UNAVAILABLE, headers, "unavailable")
     user = encode_user(identity.presented)
     if diversion and identity.diversion:
-        headers += _diversion(identity, [Uri("sip", encode_user(e), domain) for e in identity.diversion])
+        headers += _diversion(identity, lambda e164: Uri("sip", encode_user(e164), domain))
     # the name came from outside: what cannot be printed has no business in a header field
     display = identity.display if identity.display.isprintable() else "".join(filter(str.isprintable, identity.display))
     return IdentityHeaders(NameAddr(Uri("sip", user, domain), display or None), headers, user)
 
 
-def _diversion(identity: Identity, uris: list[Uri]) -> list[tuple[str, str]]:
-    """RFC 5806: the newest first; why older ones forwarded is not ours to know."""
-    reasons = [identity.diversion_reason] + ["unknown"] * (len(uris) - 1)
-    return [("Diversion", f"<{uri}>;reason={reason};privacy=off") for uri, reason in zip(uris, reasons, strict=True)]
+def _diversion(identity: Identity, uri: Callable[[str], Uri]) -> list[tuple[str, str]]:
+    """RFC 5806: the newest first; why older ones forwarded is not ours to know. One that wants to stay unknown keeps
+    its place, so that the far side can count (section 4: `privacy`)."""
+    out: list[tuple[str, str]] = []
+    reason = identity.diversion_reason
+    for e164 in identity.diversion:
+        if e164:
+            out.append(("Diversion", f"<{uri(e164)}>;reason={reason};privacy=off"))
+        else:
+            out.append(("Diversion", f"<{_ANONYMOUS.uri}>;reason=unknown;privacy=full"))
+        reason = "unknown"
+    return out
 
 
-def _history(identity: Identity, uris: list[Uri], called: str, domain: str) -> str:
-    """RFC 7044: the oldest first, each the child of the one before; the last is where the call goes now."""
+def _history(identity: Identity, uri: Callable[[str], Uri], called: str, domain: str) -> str:
+    """RFC 7044: the oldest first, each the child of the one before; the last is where the call goes now. An entry that
+    wants to stay unknown is made anonymous, not left out, for the indexes build on it (section 10.1.2)."""
     entries: list[str] = []
     index = "1"
-    for uri in reversed(uris):
-        entries.append(f"<{uri}>;index={index}")
+    for e164 in reversed(identity.diversion):
+        entries.append(f"<{uri(e164) if e164 else _PRIVATE_ENTRY}>;index={index}")
         index += ".1"
     if called:
         cause = _CAUSES.get(identity.diversion_reason)

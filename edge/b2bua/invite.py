@@ -8,6 +8,8 @@ from edge.sip.message import Request
 
 CROSSING = ("subject", "priority", "accept-language")
 """Header fields that cross as they are; all others are ours or stay behind."""
+_OF_A_WITHHELD = ("priority",)
+"""What crosses of them where the caller is withheld: the others are his words (RFC 3323 section 4.1)."""
 
 
 def build_invite(
@@ -29,7 +31,8 @@ def build_invite(
     headers.add("To", str(to))
     for name, value in identity:
         headers.add(name, value)
+    crossing = _OF_A_WITHHELD if "privacy" in headers else CROSSING
     for key, name, value in a_invite.headers.raw():
-        if key in CROSSING:
+        if key in crossing:
             headers.add(name, value)
     return Request("INVITE", uri, headers)

@@ -12,6 +12,8 @@ from edge.sip.message import Request
 from edge.sip.uri import Uri
 
 _ANONYMOUS_HOST = "anonymous.invalid"
+_HIDES_HISTORY = frozenset(("history", "header", "session"))
+"""Of the whole request: every entry of History-Info is private (RFC 7044 section 10.1.2, RFC 4244 section 3.2)."""
 
 
 def read_attempt(request: Request, source: Source, pick: float) -> CallAttempt:
@@ -50,19 +52,23 @@ def _caller(request: Request) -> Caller:
         or user.lower() in ("anonymous", "restricted")
         or display.lower() == "anonymous"
     )
+    if not anonymous and "remote-party-id" in headers:
+        # the elder form of P-Asserted-Identity says it in the entry itself (draft-ietf-sip-privacy-04)
+        anonymous = any(_is_private(a) for a in _addresses(request, "remote-party-id"))
     diversion: list[str] = []
     private: frozenset[str] = frozenset()
+    hidden = not _HIDES_HISTORY.isdisjoint(privacy)
     if "diversion" in headers:
         forwarders = _addresses(request, "diversion")
         diversion = [a.uri.decoded_user for a in forwarders]
-        private = frozenset(a.uri.decoded_user for a in forwarders if _is_private(a))
+        private = frozenset(a.uri.decoded_user for a in forwarders if hidden or _is_private(a))
     elif "history-info" in headers:
         history = _addresses(request, "history-info")
         users = [a.uri.decoded_user for a in history]
         # Oldest first in RFC 7044; the last entry is the current target. One with the same user as the next is no
         # diversion: the network only sent the call to a contact of that user.
         diversion = [a for a, b in pairwise(users) if a.lstrip("+") != b.lstrip("+")][::-1]
-        private = frozenset(a.uri.decoded_user for a in history if _is_private(a))
+        private = frozenset(a.uri.decoded_user for a in history if hidden or _is_private(a))
     return Caller(
         from_user=user,
         display=display,
@@ -76,7 +82,8 @@ def _caller(request: Request) -> Caller:
 
 
 def _is_private(forwarder: NameAddr) -> bool:
-    """Whether a Diversion (RFC 5806 section 4) or History-Info entry (RFC 7044 section 10.1.2) is not to be shown."""
+    """Whether an entry of Diversion (RFC 5806 section 4), Remote-Party-ID or History-Info (RFC 7044 section 10.1.2) is
+    not to be shown."""
     said = (forwarder.params.get("privacy") or "off").strip('"').lower()
     asked = forwarder.uri.headers.lower()
     return said in ("full", "uri") or ("privacy=" in asked and "privacy=none" not in asked)

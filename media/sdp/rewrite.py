@@ -3,7 +3,8 @@
 What is changed, and nothing else:
 
 - o= becomes the relay's own ("-" as user name, RFC 8866 section 5.2), s= becomes "-"; i=, u=, e=, p= and k= go, for
-  they speak of the peer and not of its media.
+  they speak of the peer and not of its media. So do a=tool and a=ssrc, whose cname is often the user's name and address
+  (RFC 5576 section 6.1, RFC 7022 section 3); nobody needs them to take RTP.
 - c= (session and media) names the relay; the hold form of RFC 2543, an unspecified address, stays one.
 - the port of an m= line, and a=rtcp (RFC 3605). Port 0 stays 0. A medium no datagram relay can carry gets port 0, which
   an answerer has to leave at 0 (RFC 3264 section 6).
@@ -33,6 +34,7 @@ _BYPASS: Final = frozenset(
         "bundle-only", "oldmediaip", "oldcip", "nortpproxy", "direction",
     }
 )  # fmt: skip
+_TELLING: Final = frozenset({"tool", "ssrc", "ssrc-group", "msid", "msid-semantic"})
 _KEYS: Final = frozenset({"fingerprint", "setup", "tls-id", "key-mgmt", "identity", "dtls-id"})
 _PERSONAL: Final = frozenset({"i=", "u=", "e=", "p=", "k="})
 
@@ -146,10 +148,11 @@ def _section(out: list[str], media: Media, port: int, connection: str, nowhere: 
 
 
 def kept_attribute(line: str, *, keys: bool) -> bool:
-    """Whether an a= line passes: it names no way around the relay, and no keys of DTLS where they are not wanted."""
+    """Whether an a= line passes: it names no way around the relay and not the peer itself, and no keys of DTLS where
+    they are not wanted."""
     colon = line.find(":")
     name = line[2:] if colon < 0 else line[2:colon]
-    if name in _BYPASS:
+    if name in _BYPASS or name in _TELLING:
         return False
     if name == "group":
         return not line.startswith("a=group:BUNDLE")
