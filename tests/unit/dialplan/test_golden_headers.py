@@ -64,6 +64,12 @@ def cases(carrier: Carrier) -> dict[str, Target]:
     )  # fmt: skip
     call = replace(incoming("+4922838650"), source=incoming("", "c").source)
     twice = replace(call, caller=Caller(CALLER, diversion=("+4930111111",)))
+    private = replace(
+        call,
+        caller=replace(
+            twice.caller, diversion=("+4930222222", "+4930111111"), private_diversion=frozenset({"+4930222222"})
+        ),
+    )
     decisions = {
         "own": dial("+436601234567", SEAT_DE, chosen),
         "chosen by prefix 23": dial("23" + "436601234567", SEAT_DE, chosen),
@@ -72,6 +78,7 @@ def cases(carrier: Carrier) -> dict[str, Target]:
         "forwarded": decide(call, forward, NOW),
         "forwarded on busy": next_route(plan(decide(call, forward, NOW)), Outcome.BUSY, call, forward, NOW),
         "forwarded a second time": decide(twice, forward, NOW),
+        "forwarded after a private one": decide(private, forward, NOW),
         "forwarded, caller withheld": decide(replace(call, caller=WITHHELD), forward, NOW),
         "emergency": dial("112", SEAT_DE, chosen),
         "emergency behind 141": dial("141112", SEAT_DE, chosen),
@@ -96,6 +103,9 @@ def customer_text() -> str:
         "a caller": Caller("015112345678"),
         "a caller with a name": Caller(CALLER, 'Erika "E" Muster'),
         "a forwarded caller": Caller(CALLER, diversion=("+4930111111",)),
+        "a caller whose forwarder is private": Caller(
+            CALLER, diversion=("+4930222222", "+4930111111"), private_diversion=frozenset({"+4930222222"})
+        ),
         "a withheld caller": WITHHELD,
         "an unknown caller": Caller("pbx"),
     }

@@ -92,3 +92,21 @@ def test_private_forwarders_are_known_as_such() -> None:
     assert (said.diversion, said.private_diversion) == (("+493", "+492", "+491"), {"+493"})
     said = caller("History-Info: <sip:+491@net?Privacy=history>;index=1, <sip:+492@net;cause=302>;index=1.1")
     assert (said.diversion, said.private_diversion) == (("+491",), {"+491"})
+
+
+@pytest.mark.parametrize(
+    ("privacy", "hidden"), [("history", True), ("id;history", True), ("session", True), ("id", False)]
+)
+def test_privacy_of_the_request_hides_all_forwarders(privacy: str, hidden: bool) -> None:
+    """RFC 7044 section 10.1.2: said once for all entries."""
+    for entries in ("History-Info: <sip:+491@net>;index=1, <sip:+492@net>;index=1.1", "Diversion: <sip:+491@net>"):
+        said = caller(entries, f"Privacy: {privacy}")
+        assert said.diversion == ("+491",)
+        assert ("+491" in said.private_diversion) is hidden
+
+
+@pytest.mark.parametrize(("said", "withheld"), [("full", True), ("uri", True), ("off", False), ("name", False)])
+def test_remote_party_id_withholds(said: str, withheld: bool) -> None:
+    """The elder header field says in its entry what Privacy says; where it shows the number nothing follows from it."""
+    assert caller(f"Remote-Party-ID: <sip:030123456@far>;privacy={said}").from_anonymous is withheld
+    assert not caller("Remote-Party-ID: <sip:030123456@far>").from_anonymous
