@@ -139,5 +139,6 @@ def _identity(target: Target) -> str:
         if identity.network is not None and identity.network != identity.presented:
             text += f" (network number {identity.network})"
     if identity.diversion:
-        text += f", forwarded by {', '.join(d or 'a private number' for d in identity.diversion)} ({identity.diversion_reason})"
+        forwarders = ", ".join(e164 or "a private number" for e164 in identity.diversion)
+        text += f", forwarded by {forwarders} ({identity.diversion_reason})"
     return text

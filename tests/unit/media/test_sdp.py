@@ -77,8 +77,8 @@ def test_the_whole_rewrite_of_an_ordinary_offer() -> None:
     """One golden description, line by line."""
     offer = (
         "v=0\no=alice 123 456 IN IP4 10.0.0.1\ns=Alice's phone\ni=room 4\nu=http://x\ne=a@b\np=+49\nc=IN IP4 10.0.0.1\n"
-        "b=AS:64\nt=0 0\na=group:BUNDLE 0\na=ice-lite\na=x-vendor:1\na=tool:ab 1\nm=audio 4000 RTP/AVP 8 101\ni=headset\n"
-        "a=ssrc:7 cname:alice@10.0.0.1\na=ssrc-group:FID 7 8\na=msid:a b\n"
+        "b=AS:64\nt=0 0\na=group:BUNDLE 0\na=ice-lite\na=x-vendor:1\na=tool:ab 1\n"
+        "m=audio 4000 RTP/AVP 8 101\ni=headset\na=ssrc:7 cname:alice@10.0.0.1\na=ssrc-group:FID 7 8\na=msid:a b\n"
         "c=IN IP4 10.0.0.2\na=rtcp:4001 IN IP4 10.0.0.2\na=candidate:1 1 UDP 1 10.0.0.2 4000 typ host\na=ice-ufrag:x\n"
         "a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:secret\na=rtpmap:8 PCMA/8000\na=sendonly\na=ptime:20\n"
         "m=video 0 RTP/AVP 99\na=rtcp:9\n"
