@@ -228,7 +228,7 @@ class Edge:
             internal_error=self.metrics.internal_error,
         )
         exchange = self.exchange = Exchange(self.driver, timers.transaction)
-        resolver = Resolver(
+        resolver = self.resolver = Resolver(
             CaresDns(settings.dns_servers or None),
             clock,
             ipv4=any(":" not in listener.host for listener in settings.effective_listeners),

@@ -285,6 +285,7 @@ class Views:
             differences=edge.audit.differences,
             disagreements=edge.audit.disagreements,
             clock_steps=edge.clock_watch.steps,
+            dns_failures=edge.resolver.failures,
             traces={"kept": edge.kept.kept, "dropped": edge.kept.dropped},
             captured={"sent": edge.hep.sent, "dropped": edge.hep.dropped} if edge.hep is not None else {},
         )

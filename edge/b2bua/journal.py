@@ -182,7 +182,13 @@ class Journal:
     def _failed(self, error: OSError) -> None:
         """Calls go on, but would not outlive this process. All is written anew once the disk takes it."""
         if not self._broken:
-            log.error("journal.failed", error=str(error), calls=len(self._written))
+            log.error(
+                "journal.failed",
+                error=str(error),
+                calls=len(self._written),
+                folder=str(self._file.folder),
+                remedy="make room on its disk, or mend its rights; until then no call outlives this process",
+            )
         self._broken = True
         self._old.clear()
         if self._timer is None:

@@ -39,7 +39,7 @@ class Spool:
 
     def __init__(self, folder: Path, segment_bytes: int = SEGMENT_BYTES) -> None:
         folder.mkdir(mode=0o750, parents=True, exist_ok=True)
-        self._folder = folder
+        self.folder = folder
         self._segment_bytes = segment_bytes
         self._lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         try:
@@ -101,7 +101,7 @@ class Spool:
 
     def set_aside(self, line: bytes, why: str) -> None:
         """Keep a record that the database will never take in `rejected.records`, for a person to look at."""
-        fd = os.open(self._folder / "rejected.records", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        fd = os.open(self.folder / "rejected.records", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
         try:
             _write(fd, b"# %b\n%b\n" % (why.replace("\n", " ").encode("utf-8", "replace"), line))
             os.fsync(fd)
@@ -118,7 +118,7 @@ class Spool:
         os.close(self._lock)
 
     def _path(self, segment: int) -> Path:
-        return self._folder / f"{segment:010d}.records"
+        return self.folder / f"{segment:010d}.records"
 
     def _open_segment(self) -> None:
         fd = os.open(self._path(self._next), os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_EXCL, 0o640)
@@ -127,7 +127,7 @@ class Spool:
         self._fd, self._size = fd, 0
         self._segments.append(self._next)
         self._next += 1
-        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
+        folder = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(folder)
         finally:

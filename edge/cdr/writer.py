@@ -163,7 +163,7 @@ class RecordWriter:
             except OSError as e:
                 self._pending[:0], self._on_the_way = lines, 0
                 self._counters.record_failure("spool")
-                self._log.error("records.spool_failed", records=len(lines), error=str(e))
+                self._disk_failed(len(lines), e)
                 if await self._into_database(lines):
                     del self._pending[: len(lines)]
                 elif self._closing.is_set():
@@ -250,6 +250,15 @@ class RecordWriter:
             self._counters.records_stored("refused_calls", len(refused))
         return True
 
+    def _disk_failed(self, records: int, error: OSError) -> None:
+        self._log.error(
+            "records.spool_failed",
+            records=records,
+            error=str(error),
+            folder=str(self._spool.folder),
+            remedy="make room on its disk, or mend its rights; until then records go straight to the database",
+        )
+
     async def _without_bad_one(self, lines: list[bytes], error: Exception) -> bool:
         if len(lines) > 1:
             half = len(lines) // 2
@@ -259,7 +268,7 @@ class RecordWriter:
             await loop.run_in_executor(self._disk, self._spool.set_aside, lines[0], str(error))
         except OSError as e:
             self._counters.record_failure("spool")
-            self._log.error("records.spool_failed", records=1, error=str(e))
+            self._disk_failed(1, e)
             return False
         self._lost("call_records" if lines[0][:1] == _CALL else "refused_calls", 1)
         self._log.error("records.refused_by_database", error=str(error), kept_in="rejected.records")

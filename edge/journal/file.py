@@ -32,7 +32,7 @@ class JournalFile:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._folder = folder
+        self.folder = folder
         self._number = max((_number(path) for path in _segments(folder)), default=0)
         self._fd = -1
         self.size = 0
@@ -47,7 +47,7 @@ class JournalFile:
         """From now on frames go to a new segment."""
         number = self._number + 1
         fd = os.open(
-            self._folder / f"{_PREFIX}{number:08d}", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
+            self.folder / f"{_PREFIX}{number:08d}", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
         )
         self.close()
         self._fd, self._number, self.size = fd, number, len(MAGIC)
@@ -64,7 +64,7 @@ class JournalFile:
 
     def drop_before(self, segment: int) -> None:
         """Delete all segments before one: whatever they say of live calls has been written again."""
-        for path in _segments(self._folder):
+        for path in _segments(self.folder):
             if _number(path) < segment:
                 path.unlink(missing_ok=True)
 

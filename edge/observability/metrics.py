@@ -88,6 +88,8 @@ class Live:
     """Failed and refused calls since the start, by what became of their messages (kept, dropped)."""
     clock_steps: int = 0
     """Steps of the wall clock since the start."""
+    dns_failures: int = 0
+    """DNS queries that no server answered, since the start."""
     captured: Mapping[str, int] = field(default_factory=dict)
     """Messages for the capture server since the start (sent, dropped)."""
 
@@ -329,6 +331,7 @@ class _LiveCollector(Collector):
         for name, text, count in (
             ("retransmissions", "SIP messages sent again", live.retransmissions),
             ("clock_steps", "Steps of the wall clock", live.clock_steps),
+            ("dns_failures", "DNS queries that no server answered", live.dns_failures),
         ):
             yield CounterMetricFamily(f"sip_edge_{name}", text, value=float(count))
         expires = GaugeMetricFamily(

@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple, Protocol
 
 import aiodns
 import pycares
+import structlog
 
 from edge.sip.flow import Address, Hop, Transport
 from edge.transport.clock import Clock
@@ -28,6 +29,8 @@ _MOST_TTL = 3600.0
 _NEGATIVE_TTL = 30.0
 _OUTAGE_TTL = 10.0  # how long the last good answer is used before the servers are asked again
 _MOST_NAMES = 4096
+_MOST_NAMED = 100  # names that the log tells of while servers do not answer for them; peers choose some
+_log = structlog.get_logger("dns")
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +142,9 @@ class Resolver:
         self._rng = rng or random.Random()
         self._cache: dict[tuple[str, RecordType], _Cached] = {}
         self._asking: dict[tuple[str, RecordType], asyncio.Task[Answer]] = {}
+        self._silent: set[tuple[str, RecordType]] = set()
+        self.failures = 0
+        """Queries that no server answered, since the start."""
 
     async def resolve(self, hop: Hop) -> list[ResolvedHop]:
         """Addresses of `hop`, best first, never empty; numeric hosts without any query. Raises ResolveError."""
@@ -253,8 +259,19 @@ class Resolver:
 
     def _asked(self, key: tuple[str, RecordType], done: asyncio.Task[Answer]) -> None:
         del self._asking[key]
-        if not done.cancelled():
-            done.exception()  # seen, also where all who waited for it have gone
+        if done.cancelled():
+            return
+        error = done.exception()  # seen, also where all who waited for it have gone
+        name, kind = key
+        if error is None:
+            if key in self._silent:
+                self._silent.discard(key)
+                _log.info("dns.answers_again", name=name, kind=kind)
+        elif kind != "NAPTR":  # there are servers that never answer for that
+            self.failures += 1
+            if key not in self._silent and len(self._silent) < _MOST_NAMED:
+                self._silent.add(key)
+                _log.warning("dns.no_answer", name=name, kind=kind, detail=str(error), known=key in self._cache)
 
 
 def _is_numeric(host: str) -> bool:

@@ -23,15 +23,17 @@ import pytest
 from peers.edge import Edge
 from peers.fixtures import Peers, artifacts
 from peers.ports import take_port
-from peers.process import poll
+from peers.process import PeerProcess, poll
 from peers.sipp import Sipp
+from peers.switchboard import Switchboard
 
 from config.embedded import EmbeddedPostgres
 
 pytestmark = pytest.mark.sipp
 
 CARRIER, PHONE, CALLER = "127.0.0.71", "127.0.0.72", "+4930123456"
-NUMBER, OTHER_NUMBER = "+4922838601", "+4922838602"
+NUMBER, OTHER_NUMBER, NAMED_NUMBER = "+4922838601", "+4922838602", "+4922838603"
+NAMED, NAME_SERVER = "127.0.0.74", "127.0.0.53"
 PASSWORD = "alice-Pass-7351"
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
 
@@ -96,9 +98,16 @@ def _pump(near: socket.socket, far: socket.socket) -> None:
 
 
 class FakedEdge(Edge):
-    """An edge whose wall clock a test moves."""
+    """An edge whose wall clock and name server are a test's."""
 
     clock: Path
+
+    def ask(self, server: str) -> None:
+        """The name server that it finds in /etc/resolv.conf."""
+        conf = self.folder / "resolv.conf"
+        conf.write_text(f"nameserver {server}\n")
+        mounted = f"mount --bind {conf} /etc/resolv.conf && exec \"$@\""
+        self.program = ["unshare", "--mount", "sh", "-c", mounted, "sh", *self.program]
 
     @property
     def environment(self) -> dict[str, str]:
@@ -187,6 +196,7 @@ def site(request: pytest.FixtureRequest) -> Iterator[Site]:
         edge.clock.write_text("+0\n")
         edge.data = disk / "edge"
         edge.set(data_dir=str(edge.data))
+        edge.ask(NAME_SERVER)
         try:
             site.begin(edge, started)
             yield site
@@ -215,7 +225,7 @@ async def _make_database(url: str) -> None:
     await connection.close()
 
 
-def document() -> Mapping[str, object]:
+def document(domain: str = "named.example") -> Mapping[str, object]:
     return {
         "version": 1,
         "carriers": [
@@ -223,14 +233,19 @@ def document() -> Mapping[str, object]:
              "outbound_proxy": f"sip:{CARRIER}:5099;transport=udp"},
             {"name": "lost", "mode": "register", "domain": "carrier.invalid", "username": "u", "password": "p-7351-aB",
              "priority": 90, "t38": "off"},
+            {"name": "named", "mode": "static", "domain": domain, "sources": [NAMED], "t38": "off",
+             "outbound_proxy": "sip:proxy.named.example:5099;transport=udp"},
         ],
         "accounts": [{"id": "K1", "name": "Example", "status": "active", "country": "DE", "area_code": "228"}],
         "seats": [{"username": "alice", "account": "K1", "password": PASSWORD, "name": "Alice", "extension": "201",
                    "primary_number": NUMBER},
                   {"username": "bobby", "account": "K1", "password": PASSWORD, "name": "Bobby", "extension": "202",
-                   "primary_number": OTHER_NUMBER}],
-        "numbers": [{"number": number, "account": "K1", "carrier": "static", "route": {"seat": seat}, "channels": 100}
-                    for number, seat in ((NUMBER, "alice"), (OTHER_NUMBER, "bobby"))],
+                   "primary_number": OTHER_NUMBER},
+                  {"username": "carol", "account": "K1", "password": PASSWORD, "name": "Carol", "extension": "203",
+                   "primary_number": NAMED_NUMBER}],
+        "numbers": [{"number": number, "account": "K1", "carrier": carrier, "route": {"seat": seat}, "channels": 100}
+                    for number, seat, carrier in ((NUMBER, "alice", "static"), (OTHER_NUMBER, "bobby", "static"),
+                                                  (NAMED_NUMBER, "carol", "named"))],
     }  # fmt: skip
 
 
@@ -260,7 +275,8 @@ def test_database_is_cut_off_under_load(site: Site) -> None:
 
 
 def test_disk_is_full(site: Site) -> None:
-    """Records go straight to the database; nothing else of a call needs the disk. Both gone, they wait in memory."""
+    """Records go straight to the database; nothing else of a call needs the disk. Both gone, they wait in memory. The
+    log names the folders and what to do; with room again calls are written down again."""
     edge, mark = site.edge, site.edge.mark
     filler = site.disk / "filler"
     with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
@@ -272,7 +288,9 @@ def test_disk_is_full(site: Site) -> None:
         calling.wait()
         answering.wait()
         poll(lambda: len(site.records()) == before + 20, "records are in the database", 20)
-        assert edge.events("records.spool_failed", mark)
+        for event, folder in (("records.spool_failed", "spool"), ("journal.failed", "journal")):
+            (named, *_) = edge.events(event, mark)
+            assert named["folder"] == str(edge.data / folder) and "make room" in str(named["remedy"])
         assert edge.metrics()['sip_edge_record_failures_total{where="spool"}'] > 0
         site.wire.cut()
         poll(lambda: edge.metric("sip_edge_database_up") == 0, "the edge notices", 20)
@@ -285,6 +303,7 @@ def test_disk_is_full(site: Site) -> None:
     poll(lambda: len(site.records()) == before + 40, "all records are in the database", 40)
     assert site.records()[before:] == site.finished(mark)
     assert edge.metric("sip_edge_records_lost_total") == 0
+    poll(lambda: bool(edge.events("journal.works", mark)), "calls are written down again")
     poll(lambda: edge.metric("sip_edge_database_up") == 1, "the database is back", 20)
     edge.assert_at_rest(mark, allowed="store.lost|journal.failed|spool_failed|cache_not_written|traces.not_kept")
 
@@ -334,6 +353,56 @@ def test_names_do_not_resolve(site: Site) -> None:
     assert rows["static"]["usable"] or rows["static"]["state"] == "down"
     assert edge.metrics()['sip_edge_carrier_up{carrier="lost"}'] == 0
     assert any(event["carrier"] == "lost" for event in edge.events("carrier.state"))
+
+
+def test_the_name_server_goes_and_comes(site: Site) -> None:
+    """A carrier by name is called with its last addresses while no server answers; each change is named, and counted."""
+    edge, mark = site.edge, site.edge.mark
+    board = Switchboard(NAMED, 5099)
+    server = None
+
+    def out() -> Sipp:
+        return site.peers.sipp(
+            "uac_phone", remote=edge.server(), address=PHONE, called="+493099887766", caller="carol", username="carol",
+            password=PASSWORD, challenge=401, talk_ms=20, echo=False,
+        )  # fmt: skip
+
+    try:
+        assert any(e["name"] == "proxy.named.example" and not e["known"] for e in edge.events("dns.no_answer"))
+        assert edge.metric("sip_edge_dns_failures_total") > 0
+        server = name_server(site)
+        edge.provision(document("anew.example"))
+        poll(lambda: bool(edge.events("dns.answers_again", mark)), "the server's return is named")
+        poll(lambda: resolved(site), "the carrier's name is known")
+        server.stop()
+        failures = edge.metric("sip_edge_dns_failures_total")
+        time.sleep(5.5)  # the shortest life of an answer
+        mark = edge.mark
+        edge.provision(document("again.example"))
+        poll(lambda: bool(edge.events("dns.no_answer", mark)), "the outage is named")
+        assert all(e["known"] for e in edge.events("dns.no_answer", mark) if e["name"] == "proxy.named.example")
+        assert edge.metric("sip_edge_dns_failures_total") > failures
+        answering = site.peers.sipp("uas_answer", address=NAMED, echo=False)
+        board.target = (NAMED, answering.port)
+        out().wait()
+        answering.wait()
+        edge.assert_at_rest(mark)
+    finally:
+        board.stop()
+        if server is not None:
+            server.stop()
+
+
+def name_server(site: Site) -> PeerProcess:
+    """dnsmasq, which knows the carrier's proxy and nothing else."""
+    words = ["--keep-in-foreground", "--no-resolv", "--no-hosts", "--pid-file=", "--conf-file=/dev/null", "--user=root"]
+    words += ["--bind-interfaces", f"--listen-address={NAME_SERVER}", f"--address=/proxy.named.example/{NAMED}"]
+    return PeerProcess("dnsmasq", ["dnsmasq", *words], site.folder / "dnsmasq.log")
+
+
+def resolved(site: Site) -> bool:
+    (row,) = (row for row in site.edge.rows("carriers") if row["name"] == "named")
+    return bool(row["usable"]) and row["state"] == "up"
 
 
 def test_the_wall_clock_jumps_during_a_call(site: Site) -> None:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import cast
 
 import pytest
+from structlog.testing import capture_logs
 
 from edge.sip.flow import Hop, Transport
 from edge.transport.errors import ResolveError
@@ -216,14 +217,20 @@ async def test_outage_keeps_the_last_good_answer() -> None:
     good = await resolve.resolve(Hop(None, "tel.example", None))
     zone.down = {"*"}
     clock.at += 7200
-    assert await resolve.resolve(Hop(None, "tel.example", None)) == good
+    with capture_logs() as told:
+        assert await resolve.resolve(Hop(None, "tel.example", None)) == good
+    named = [(line["name"], line["kind"]) for line in told if line["event"] == "dns.no_answer" and line["known"]]
+    assert ("h1-edns.example", "A") in named and len(named) == len(set(named)) == resolve.failures
     asked = len(zone.asked)
     assert await resolve.resolve(Hop(None, "tel.example", None)) == good
     assert len(zone.asked) == asked, "a dead server is not asked for each call"
     zone.down = set()
     zone.records[("h1-edns.example", "A")] = [Record("192.0.2.11")]
     clock.at += 11
-    assert hops(await resolve.resolve(Hop(None, "tel.example", None)))[0] == "tls 192.0.2.11:5061"
+    with capture_logs() as told:
+        assert hops(await resolve.resolve(Hop(None, "tel.example", None)))[0] == "tls 192.0.2.11:5061"
+    again = [(line["name"], line["kind"]) for line in told if line["event"] == "dns.answers_again"]
+    assert sorted(again) == sorted(named)
 
 
 async def test_outage_without_any_answer_is_temporary() -> None:
