@@ -106,7 +106,7 @@ class FakedEdge(Edge):
         """The name server that it finds in /etc/resolv.conf."""
         conf = self.folder / "resolv.conf"
         conf.write_text(f"nameserver {server}\n")
-        mounted = f"mount --bind {conf} /etc/resolv.conf && exec \"$@\""
+        mounted = f'mount --bind {conf} /etc/resolv.conf && exec "$@"'
         self.program = ["unshare", "--mount", "sh", "-c", mounted, "sh", *self.program]
 
     @property
@@ -143,6 +143,7 @@ class Site:
         """The carrier calls a seat, whose phone registers before; who calls and who answers."""
         port = take_port()
         common = {"username": seat, "password": PASSWORD, "address": PHONE, "port": port}
+        self.peers.sipp("register", remote=self.edge.server(), **common, contact="*", expires=0).wait()
         self.peers.sipp("register", remote=self.edge.server(), **common).wait()
         phone = self.peers.sipp(answering, address=PHONE, port=port, calls=calls, echo=False)
         caller = self.peers.sipp(
@@ -356,7 +357,7 @@ def test_names_do_not_resolve(site: Site) -> None:
 
 
 def test_the_name_server_goes_and_comes(site: Site) -> None:
-    """A carrier by name is called with its last addresses while no server answers; each change is named, and counted."""
+    """A carrier by name is called with its last addresses while no server answers; changes are named and counted."""
     edge, mark = site.edge, site.edge.mark
     board = Switchboard(NAMED, 5099)
     server = None
@@ -406,27 +407,27 @@ def resolved(site: Site) -> bool:
 
 
 def test_the_wall_clock_jumps_during_a_call(site: Site) -> None:
-    """An hour forward while a call is up: it goes on, its length is right, the step is named and counted."""
+    """An hour forward and back again while a call is up: it goes on with its channels, its length is right, the phone
+    is registered for as long as before, and each step is named and counted."""
     edge, mark = site.edge, site.edge.mark
-    port = take_port()
-    common = {"username": "alice", "password": PASSWORD, "address": PHONE, "port": port}
-    site.peers.sipp("register", remote=edge.server(), **common).wait()
-    answering = site.peers.sipp("uas_answer", address=PHONE, port=port)
     began = time.monotonic()
-    calling = site.peers.sipp(
-        "uac_basic", remote=edge.server(), address=CARRIER, called=NUMBER, caller=CALLER, talk_ms=5000,
-        from_host="static.example",
-    )  # fmt: skip
+    calling, answering = site.dial("uac_basic", "alice", NUMBER, "uas_answer", talk_ms=5000)
     poll(lambda: [row["state"] for row in edge.rows("calls")] == ["up"], "the call is up")
-    edge.clock.write_text("+3600\n")
-    poll(lambda: bool(edge.events("clock.stepped", mark)), "the step is named")
+    held = edge.metric("sip_edge_channels_in_use")
+    assert held > 0
+    for count, offset in enumerate(("+3600", "+0"), 1):
+        edge.clock.write_text(f"{offset}\n")
+        poll(lambda count=count: len(edge.events("clock.stepped", mark)) == count, "the step is named")
+        assert [row["state"] for row in edge.rows("calls")] == ["up"], "steps took longer than the call"
+        assert edge.metric("sip_edge_channels_in_use") == held and edge.metric("sip_edge_channels_shared") == 1
+        assert edge.registered("alice"), "the phone is still registered"
     calling.wait()
     answering.wait()
     lasted = time.monotonic() - began
-    assert edge.metric("sip_edge_clock_steps_total") == 1
+    steps = [round(float(str(event["seconds"])) / 60) for event in edge.events("clock.stepped", mark)]
+    assert steps == [60, -60] and edge.metric("sip_edge_clock_steps_total") == 2
     poll(lambda: bool(edge.events("call.finished", mark)), "the call is over")
     (finished,) = edge.events("call.finished", mark)
     for figure in ("talk_s", "total_s", "answer_s"):
         assert 0 <= float(str(finished[figure])) <= lasted + 1, finished
-    assert edge.registered("alice"), "the phone is still registered"
     edge.assert_at_rest(mark)
