@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
 from datetime import timedelta
 from importlib.metadata import version
-from ipaddress import ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Literal, NoReturn
 from uuid import UUID, uuid4
 
@@ -211,7 +211,7 @@ class Edge:
                 or self.carriers.at(host)
                 or identifier.is_certified(self.driver.certified_peers.names_from(host))
             ),
-            welcome=map(ip_network, settings.welcome_networks) if settings.strangers == "silent" else None,
+            welcome=self.welcome(settings),
         )
         self.tls = Tls(_tls_files(settings))
         dispatch: Dispatch
@@ -308,9 +308,8 @@ class Edge:
         self.faxes = self._faxes(acquire, box)
         self.faxes.start()
         stack.push_async_callback(self.faxes.stop)
-        identifier = Identifier(
-            self.carriers, self.registrar.at, self.driver, frozenset(d.lower() for d in settings.domains)
-        )
+        identifier = Identifier(self.carriers, self.registrar.at, self.driver, self.domains(settings))
+        self.identifier = identifier
         peers = KnownPeers(self.carriers.at)
         self.driver.handshake_failed = FailedHandshakes(peers.at, clock.now)
         self.authenticator = authenticator = Authenticator(
@@ -325,7 +324,7 @@ class Edge:
         port.on_final = self.admission.ended
         self.bans = Bans(self.guard, authenticator, clock.now, clock.utcnow)
         registrations = Registrations(self.engine, authenticator, self.keeper.when_stored)
-        strangers = Strangers(identifier, self.guard, only_register=settings.strangers == "register")
+        strangers = self.strangers = Strangers(identifier, self.guard, only_register=settings.strangers == "register")
         dispatch = Dispatch(self.engine, exchange, self.admission, registrations, strangers)
 
         await self.driver.start()
@@ -468,6 +467,16 @@ class Edge:
             settings.guard_connections,
             settings.guard_strangers,
         )
+
+    @staticmethod
+    def welcome(settings: Settings) -> tuple[IPv4Network | IPv6Network, ...] | None:
+        """Where strangers may come from, by these settings; None: from everywhere."""
+        return tuple(map(ip_network, settings.welcome_networks)) if settings.strangers == "silent" else None
+
+    @staticmethod
+    def domains(settings: Settings) -> frozenset[str]:
+        """The domains that requests may name, by these settings; none: all."""
+        return frozenset(d.lower() for d in settings.domains)
 
     def capture(self, settings: Settings) -> None:
         """Copy messages to the capture server of these settings from now on."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from config.errors import ConfigError
@@ -48,6 +49,21 @@ def _guard(edge: Edge, new: Settings) -> None:
     edge.guard.limits = edge.guard_limits(new)
 
 
+def _digest(edge: Edge, new: Settings) -> None:
+    edge.authenticator.offer(new.digest_algorithms)
+
+
+def _strangers(edge: Edge, new: Settings) -> None:
+    edge.guard.welcome = edge.welcome(new)
+    edge.identifier.domains = edge.domains(new)
+    edge.strangers.only_register = new.strangers == "register"
+
+
+def _connections(edge: Edge, new: Settings) -> None:
+    edge.driver.limits = replace(edge.driver.limits, silence=new.connection_timeout)
+    edge.driver.tls_wildcards = new.tls_wildcards
+
+
 def _traces(edge: Edge, new: Settings) -> None:
     edge.tap.resize(new.trace_megabytes * 1024 * 1024)
     edge.kept.max_bytes = new.trace_disk_megabytes * 1024 * 1024
@@ -70,6 +86,9 @@ _LIVE: dict[Callable[[Edge, Settings], None], tuple[str, ...]] = {
     _timers: ("answer_timeout", "max_call_seconds"),
     _registrar: ("register_min_expires", "register_default_expires", "register_max_expires"),
     _guard: ("guard_rate", "guard_burst", "guard_connections", "guard_strangers", "max_message_bytes"),
+    _digest: ("digest_algorithms",),
+    _strangers: ("domains", "strangers", "welcome_networks"),
+    _connections: ("connection_timeout", "tls_wildcards"),
     _traces: ("trace_megabytes", "trace_disk_megabytes"),
     _capture: ("hep_server", "hep_capture_id", "hep_password"),
     _mail: (

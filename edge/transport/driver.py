@@ -103,7 +103,7 @@ class Driver:
         self._guard = guard
         self._tls_server = tls_server
         self.tls_client = tls_client
-        self._tls_wildcards = tls_wildcards
+        self.tls_wildcards = tls_wildcards
         self._internal_error = internal_error
         self._loop: asyncio.AbstractEventLoop | None = None
         self._udp: dict[Address, UdpSocket] = {}
@@ -707,7 +707,7 @@ class Driver:
         strangers: list[tuple[str, ...]] = []
 
         def accept(names: tuple[str, ...]) -> bool:
-            if speaks_for(names, server_name, wildcards=self._tls_wildcards):
+            if speaks_for(names, server_name, wildcards=self.tls_wildcards):
                 return True
             strangers.append(names)
             return False

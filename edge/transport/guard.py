@@ -106,7 +106,7 @@ class Guard:
         the networks that strangers may come from; all others hear nothing. None: everywhere."""
         self._refused = refused
         self._known = known
-        self._welcome = None if welcome is None else tuple(welcome)
+        self.welcome = None if welcome is None else tuple(welcome)
         self.limits = limits or GuardLimits()
         """May be replaced at any time."""
         self._exempt: tuple[Network, ...] = ()
@@ -188,7 +188,7 @@ class Guard:
             if source.messages.take(limits.rate * _KNOWN_TIMES, limits.burst * _KNOWN_TIMES, now, cost):
                 return None
             return Verdict.RATE
-        if self._welcome is not None and not self._is_welcome(host):
+        if self.welcome is not None and not self._is_welcome(host):
             return Verdict.STRANGER
         if not source.messages.take(limits.rate, limits.burst, now, cost):
             return Verdict.RATE
@@ -210,10 +210,10 @@ class Guard:
         return True
 
     def _is_welcome(self, host: str) -> bool:
-        if self._welcome is None:
+        if self.welcome is None:
             return True
         address = ip_address(host.partition("%")[0])
-        return any(address in network for network in self._welcome)
+        return any(address in network for network in self.welcome)
 
     def ban(self, host: str, seconds: float, now: float, reason: str = "") -> None:
         """Hear nothing from `host` for `seconds`; without effect on exempt networks. `reason` is for operators."""

@@ -93,13 +93,8 @@ class Authenticator:
         alarm: Callable[[str, str], None] = lambda kind, user: None,
     ) -> None:
         """`alarm` hears of a user whose password is guessed from many places, and of sweeps (with the source)."""
-        unknown = [a for a in settings.algorithms if a not in _STORED]
-        if unknown or not settings.algorithms:
-            raise ValueError(f"digest algorithms are {' and '.join(_STORED)}, not {', '.join(unknown) or 'none'}")
         self._realm = settings.realm
-        self._algorithms: Sequence[str] = settings.algorithms
-        self._offers = Offers(settings.algorithms)
-        self._by_name = {a.upper(): a for a in settings.algorithms}
+        self.offer(settings.algorithms)
         self._nonces = nonces
         self._bans = bans
         self._failed = failed
@@ -107,6 +102,15 @@ class Authenticator:
         self._guessed = Failures()
         self._alarm = alarm
         self._sweeps = Sweeps()
+
+    def offer(self, algorithms: Sequence[str]) -> None:
+        """Offer and accept these from now on, best first. Raises ValueError on one that is not known."""
+        unknown = [a for a in algorithms if a not in _STORED]
+        if unknown or not algorithms:
+            raise ValueError(f"digest algorithms are {' and '.join(_STORED)}, not {', '.join(unknown) or 'none'}")
+        self._algorithms = algorithms
+        self._offers = Offers(algorithms)
+        self._by_name = {a.upper(): a for a in algorithms}
 
     def authenticate(self, request: Request, flow: Flow, snapshot: Snapshot, now: float) -> Result:
         """Who sent `request`, by its credentials for our realm. Raises RemoteProtocolError(400) for broken ones."""

@@ -61,7 +61,7 @@ class Identifier:
         self._carriers = carriers
         self._registered = registered
         self._certificates = certificates
-        self._domains = domains
+        self.domains = domains
         self._trunks: SourceIndex[Trunk] = SourceIndex()
         self._certified: dict[str, tuple[Trunk, SourceIndex[Trunk]]] = {}
         self._wanted: SourceIndex[Trunk] = SourceIndex()
@@ -156,17 +156,12 @@ class Identifier:
             remedy=remedy,
         )
 
-    @property
-    def has_domains(self) -> bool:
-        """Whether there are domains that requests have to name."""
-        return bool(self._domains)
-
     def is_foreign(self, request: Request) -> bool:
         """Whether the request asks for a domain that is none of ours: scanners do, and are owed nothing (rule 7.4a)."""
-        if not self._domains:
+        if not self.domains:
             return False
         try:
             uri = request.parsed_uri()
         except RemoteProtocolError:
             return False
-        return uri.scheme != "tel" and uri.host.lower() not in self._domains
+        return uri.scheme != "tel" and uri.host.lower() not in self.domains

@@ -15,15 +15,18 @@ class Strangers:
     def __init__(self, identifier: Identifier, guard: Guard, *, only_register: bool = False) -> None:
         self._identifier = identifier
         self._guard = guard
-        self._only_register = only_register
-        self.possible = only_register or identifier.has_domains
+        self.only_register = only_register
+
+    @property
+    def possible(self) -> bool:
         """False: everybody is answered, nothing need be asked."""
+        return self.only_register or bool(self._identifier.domains)
 
     def ignored(self, request: Request, flow: Flow, now: float) -> str | None:
         """Why this request hears nothing (a label of a metric); None where it is to be answered."""
         if self._guard.is_known(flow.remote.host, now) or self._identifier.shows_certificate(flow):
             return None
-        if self._only_register and request.method != "REGISTER":
+        if self.only_register and request.method != "REGISTER":
             return "stranger"
         if not flow.reliable and self._identifier.is_foreign(request):
             return "unknown-domain"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -19,6 +20,7 @@ from edge.registrar.registrar import RegistrarSettings
 from edge.reload import LIVE, SettingsReload
 from edge.sip.flow import Address, Flow
 from edge.transport.guard import Guard, GuardLimits
+from edge.transport.tcp import StreamLimits
 from edge.transport.tls import TlsFileError
 from tests.unit.operations.test_audit import Lines
 
@@ -29,12 +31,18 @@ class Parts:
     """The parts of an edge that a reload changes."""
 
     guard_limits = staticmethod(Edge.guard_limits)
+    welcome = staticmethod(Edge.welcome)
+    domains = staticmethod(Edge.domains)
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.engine = SimpleNamespace(call_timers=CallTimers())
         self.registrar = SimpleNamespace(settings=RegistrarSettings())
         self.guard = Guard()
+        self.driver = SimpleNamespace(limits=StreamLimits(), tls_wildcards=False)
+        self.authenticator = SimpleNamespace(offer=lambda algorithms: self.done.append(f"offer {algorithms}"))
+        self.identifier = SimpleNamespace(domains=frozenset())
+        self.strangers = SimpleNamespace(only_register=False)
         self.tap = Tap()
         self.kept = SimpleNamespace(max_bytes=1)
         self.done: list[str] = []
@@ -106,6 +114,24 @@ async def test_what_can_change_changes(lines: Lines) -> None:
     assert (await reloading(parts, settings())())[0]
     logging.get_logger("x").debug("now.silent")
     assert not lines.events("now.silent")
+
+
+async def test_who_is_answered_and_how_changes(lines: Lines) -> None:
+    """Whom the edge answers, what it offers them, and how long it waits on connections: all while it runs."""
+    parts = Parts(settings())
+    new = settings(
+        digest_algorithms=["MD5"], domains=["SIP.example"], strangers="silent", welcome_networks=["192.0.2.0/24"],
+        connection_timeout=60, tls_wildcards=True,
+    )  # fmt: skip
+    back = settings(strangers="register", welcome_networks=["192.0.2.0/24"])
+    reload = reloading(parts, new, back)
+    assert len((await reload()).changed) == 6
+    assert parts.done == ["certificates", "offer ('MD5',)"]
+    assert parts.guard.welcome == (ip_network("192.0.2.0/24"),)
+    assert parts.identifier.domains == {"sip.example"} and not parts.strangers.only_register
+    assert parts.driver.limits == StreamLimits(silence=60) and parts.driver.tls_wildcards
+    await reload()
+    assert parts.guard.welcome is None and not parts.identifier.domains and parts.strangers.only_register
 
 
 async def test_what_wants_a_restart_is_named_each_time(lines: Lines) -> None:
