@@ -98,16 +98,9 @@ def _pump(near: socket.socket, far: socket.socket) -> None:
 
 
 class FakedEdge(Edge):
-    """An edge whose wall clock and name server are a test's."""
+    """An edge whose wall clock a test moves."""
 
     clock: Path
-
-    def ask(self, server: str) -> None:
-        """The name server that it finds in /etc/resolv.conf."""
-        conf = self.folder / "resolv.conf"
-        conf.write_text(f"nameserver {server}\n")
-        mounted = f'mount --bind {conf} /etc/resolv.conf && exec "$@"'
-        self.program = ["unshare", "--mount", "sh", "-c", mounted, "sh", *self.program]
 
     @property
     def environment(self) -> dict[str, str]:
@@ -196,8 +189,7 @@ def site(request: pytest.FixtureRequest) -> Iterator[Site]:
         edge.clock = folder / "clock"
         edge.clock.write_text("+0\n")
         edge.data = disk / "edge"
-        edge.set(data_dir=str(edge.data))
-        edge.ask(NAME_SERVER)
+        edge.set(data_dir=str(edge.data), dns_servers=[NAME_SERVER])
         try:
             site.begin(edge, started)
             yield site
