@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from dialplan.model import Direction, TargetKind
 from edge.b2bua import saved_runner
 from edge.b2bua.engine import Engine
 from edge.b2bua.journal import ALIVE, RECORD, ROUTE, STATE
@@ -209,10 +210,21 @@ class Reload:
             engine.internal_error("journal.restore", error, call=call_id)
             return
         engine.calls.add(call)
+        self._count(call)
         self._restored += 1
         self._fresh.append((call, saved))
         if isinstance(call.a, UasLeg) and call.a.waits_on is not None:
             self._ringing(call.a.waits_on, call.a)
+
+    def _count(self, call: CallRunner) -> None:
+        """Calls out to carriers go on to use up their budgets; what the earlier process saw of them it has counted."""
+        targets = call.tries.target.values()
+        if call.plan.direction is Direction.EMERGENCY or all(t.kind is not TargetKind.CARRIER for t in targets):
+            return
+        engine = self._engine
+        since = (engine.clock.utcnow() - self._found.last).total_seconds()
+        talked = 0.0 if call.answered_at is None else engine.driver.now() - call.answered_at - since
+        engine.budgets.resume(call.id, call.plan.account, call.attempt.source, max(0.0, talked))
 
     def _missing(self, tag: str) -> None:
         call_id = self._by_tag.get(tag)

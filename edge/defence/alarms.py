@@ -6,7 +6,7 @@ Nothing waits for them. The same alarm about the same thing is raised once in `Q
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
@@ -53,20 +53,20 @@ class Alarms:
         self._utcnow = utcnow
         self._acquire = acquire
         self._counted = counted
-        self._raised: dict[tuple[str, str], float] = {}
+        self._raised: OrderedDict[tuple[str, str], float] = OrderedDict()
         self._rows: deque[tuple[datetime, str, str, str | None, str, str]] = deque(maxlen=_WAITING)
         self._stopping = asyncio.Event()
 
     def raise_(self, alarm: Alarm) -> None:
         """Something looks like fraud or an attack."""
         key, now = (alarm.kind, alarm.subject), self._now()
-        before = self._raised.pop(key, None)
+        before = self._raised.get(key)
         if before is not None and now - before < QUIET:
-            self._raised[key] = before
             return
-        if len(self._raised) >= _REMEMBERED:
-            del self._raised[next(iter(self._raised))]
         self._raised[key] = now
+        self._raised.move_to_end(key)
+        if len(self._raised) > _REMEMBERED:
+            self._raised.popitem(last=False)
         self._counted(alarm.kind)
         _log.warning("alarm.raised", kind=alarm.kind, account=alarm.account, subject=alarm.subject, detail=alarm.detail)
         row = (self._utcnow(), self._edge, *alarm)

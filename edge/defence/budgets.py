@@ -150,6 +150,10 @@ class Budgets:
             self._usage[key].add(bucket, 1, 0)
         return None
 
+    def resume(self, call_id: str, account: str, source: Source, counted: float) -> None:
+        """A call that an earlier process began and counted, with its first `counted` seconds, goes on."""
+        self._live[call_id] = _Live(_keys(account, source), int(counted))
+
     def finished(self, record: CallRecord) -> None:
         """A call is over: the rest of its seconds."""
         live = self._live.pop(record.id, None)
@@ -206,12 +210,14 @@ class Budgets:
                 usage.dirty.discard(row.bucket)
 
     def heard(self, edge: str, row: Row, *, own: bool = False) -> None:
-        """What another edge used in all in a bucket, or (`own`) this one in its last run."""
+        """What another edge used in all in a bucket, or (`own`, once) this one in its last run."""
         usage = self._usage.get(row.key)
         if usage is None:
             return
         if own:
-            usage.own.setdefault(row.bucket, [row.calls, row.seconds])
+            found = usage.own.setdefault(row.bucket, [0, 0])
+            found[0] += row.calls
+            found[1] += row.seconds
         else:
             usage.others[edge, row.bucket] = row.calls, row.seconds
 

@@ -6,7 +6,7 @@ Every finished and every refused call is looked at once, after it is over: nothi
 from __future__ import annotations
 
 import re
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from datetime import datetime
 from zoneinfo import ZoneInfo
@@ -37,7 +37,7 @@ class Patterns:
 
     def __init__(self, accounts: Callable[[str], Account | None]) -> None:
         self._accounts = accounts
-        self._seen: dict[tuple[str, str], Seen] = {}
+        self._seen: OrderedDict[tuple[str, str], Seen] = OrderedDict()
 
     def see(self, record: Record, now: float) -> list[Alarm]:
         """The alarms that this record brings."""
@@ -100,7 +100,7 @@ class Patterns:
         if seen is None:
             seen = deque(maxlen=100)
             if len(self._seen) >= _KEYS:
-                del self._seen[next(iter(self._seen))]
+                self._seen.popitem(last=False)
         self._seen[place] = seen
         while seen and now - seen[0][0] > window:
             seen.popleft()

@@ -51,6 +51,7 @@ class BudgetUsage:
         self._now = now
         self._utcnow = utcnow
         self._heard_at: datetime | None = None
+        self._own_heard = False
         self._rounds = 0
         self._stopping = asyncio.Event()
 
@@ -93,7 +94,7 @@ class BudgetUsage:
 
     async def exchange(self) -> None:
         """Tell the others what was used here, and hear what was used there. Raises what asyncpg raises."""
-        first = self._heard_at is None
+        first = not self._own_heard
         async with self._acquire() as connection:
             at: datetime = await connection.fetchval("SELECT now()")
             since = at - timedelta(days=1) if self._heard_at is None else self._heard_at - _OVERLAP
@@ -108,6 +109,7 @@ class BudgetUsage:
             ):
                 row = Row((level, key), int(bucket.timestamp()) // BUCKET, calls, seconds)
                 self._budgets.heard(edge, row, own=edge == self._edge)
+            self._own_heard = True
             rows = self._budgets.unsaved()
             if rows:
                 await connection.execute(

@@ -7,6 +7,7 @@ from edge.b2bua.engine import Engine
 from edge.b2bua.leg import SUPPORTED
 from edge.inbound.admission import UNDERSTOOD, Admission
 from edge.inbound.registrations import Registrations
+from edge.inbound.sparing import Sparing
 from edge.inbound.steps.strangers import Strangers
 from edge.observability.logging import get_logger
 from edge.sip.build import response_to
@@ -45,6 +46,7 @@ class Dispatch:
         self._admission = admission
         self._registrations = registrations
         self._strangers = strangers
+        self._malformed = Sparing()
 
     def on_event(self, event: Event) -> None:
         """An event of the endpoint."""
@@ -66,7 +68,10 @@ class Dispatch:
             self._engine.carriers.flow_closed(event.flow)  # type: ignore[union-attr]
         elif kind is BadMessage:
             self._engine.metrics.malformed()
-            log.info("message.malformed", source=str(event.flow), detail=str(event.error))  # type: ignore[union-attr]
+            left_out = self._malformed.line(self._engine.driver.now())
+            if left_out is not None:
+                more = {"left_out": left_out} if left_out else {}
+                log.info("message.malformed", source=str(event.flow), detail=str(event.error), **more)  # type: ignore[union-attr]
 
     def _request(self, event: RequestReceived) -> None:
         request = event.request

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import threading
 
 import pytest
+from peers.process import poll
 from peers.raw import Raw
 from peers.sipvicious import attack
-from peers.world import PHONE_ADDRESS, SOMEBODY, World, password
+from peers.world import KAMAILIO_ADDRESS, PHONE_ADDRESS, SEATS, SOMEBODY, STATIC_ADDRESS, World, password
 
 pytestmark = pytest.mark.phones
 
@@ -101,3 +103,62 @@ def test_sipvicious_finds_nothing_and_is_banned(world: World) -> None:
     world.register("alice", address=PHONE_ADDRESS)
     assert edge.command("bans", "lift", CRACKER).returncode == 0
     world.register("alice", address=CRACKER)
+
+
+def test_calls_succeed_while_sipvicious_runs(world: World) -> None:
+    """4d: svwar and svcrack send as fast as they can, each from an address of its own, and one in the name of a carrier
+    that is known by its address. Meanwhile a phone calls out and a carrier calls in; no carrier is ever banned."""
+    edge, folder, mark = world.edge, world.edge.folder, world.edge.mark
+    passwords, users = folder / "many-passwords.txt", folder / "many-users.txt"
+    passwords.write_text("\n".join(f"guess{n}" for n in range(20_000)) + "\n")
+    users.write_text("\n".join(str(n) for n in range(20_000)) + "\n")
+    phone = world.phone("pjsua2", "bobby")
+    over = threading.Event()
+
+    def crack(address: str) -> None:
+        to = {"server": edge.server(), "folder": folder / address, "timeout": 4}
+        (folder / address).mkdir()
+        while not over.is_set():
+            attack("svcrack", "-u", "alice", "-d", str(passwords), address=address, **to)
+
+    def sweep(address: str) -> None:
+        (folder / address).mkdir()
+        to = {"server": edge.server(), "folder": folder / address, "timeout": 4}
+        while not over.is_set():
+            attack("svwar", "--force", "-m", "REGISTER", "-d", str(users), address=address, **to)
+
+    attackers = [
+        threading.Thread(target=how, args=(address,))
+        for how, address in ((crack, "127.0.0.53"), (sweep, "127.0.0.54"), (crack, STATIC_ADDRESS))
+    ]
+    failures = 'sip_edge_auth_failures_total{kind="wrong-password"}'
+    before = edge.metrics().get(failures, 0)
+    for attacker in attackers:
+        attacker.start()
+    try:
+        poll(lambda: edge.metrics().get(failures, 0) >= before + 10, "the attack is under way", timeout=20)
+        answering, at = world.carrier_answers("uas_answer"), phone.mark
+        phone.dial(SOMEBODY)
+        phone.wait_established(after=at)
+        phone.hangup()
+        phone.wait_closed(after=at)
+        answering.wait()
+        at = phone.mark
+        calling = world.carrier_calls("uac_until_bye", SEATS["bobby"][1])
+        assert SOMEBODY in phone.wait_incoming(after=at)
+        phone.answer()
+        phone.wait_established(after=at)
+        phone.hangup()
+        calling.wait()
+        world.register("alice", address=PHONE_ADDRESS)
+        assert all(attacker.is_alive() for attacker in attackers)
+    finally:
+        over.set()
+        for attacker in attackers:
+            attacker.join()
+    bans = edge.events("authentication.banned", mark)
+    assert "127.0.0.53" in {str(ban["remote"]).split(":")[1] for ban in bans}
+    silent = {str(row["source"]) for row in edge.rows("bans") if row["user"] is None}
+    assert not silent & {STATIC_ADDRESS, KAMAILIO_ADDRESS, PHONE_ADDRESS}
+    refused = edge.command("bans", "add", STATIC_ADDRESS, "--for", "1h")
+    assert refused.returncode != 0 and "carrier" in refused.stderr + refused.stdout

@@ -84,7 +84,7 @@ def engine(port: FakePort, records: list[object]) -> Engine:
             carriers=None,
             metrics=SimpleNamespace(call_finished=nothing, heard=nothing),
             records=SimpleNamespace(put=records.append),
-            tap=SimpleNamespace(link=nothing),
+            tap=SimpleNamespace(link=nothing, keep=nothing),
         ),
     )
 

@@ -160,6 +160,26 @@ def test_edges_count_together() -> None:
     assert two.call() is None
 
 
+def test_calls_that_outlive_a_restart_use_up_their_minutes() -> None:
+    """A restored call is not counted again, its further minutes are, and it is ended when none are left; what this edge
+    used before the restart is added to what it used since, also in the same five minutes."""
+    desk = Desk(account=Budget(minutes_per_hour=10, calls_per_hour=5))
+    desk.budgets.resume("old", "K1", SEAT, 400.0)
+    assert desk.call() is None
+    assert desk.budgets.tick({"old": 420.0}.get) == []
+    (since,) = desk.budgets.unsaved()
+    assert (since.calls, since.seconds) == (1, 20)
+    desk.budgets.heard("here", Row(since.key, since.bucket, 1, 400), own=True)
+    desk.budgets.settle()
+    (row,) = desk.budgets.listed()
+    assert (row["calls_per_hour_used"], row["minutes_per_hour_used"]) == (2, 7)
+    assert desk.budgets.unsaved() == [Row(since.key, since.bucket, 2, 420)]
+    over = dict(desk.budgets.tick({"old": 600.0}.get))
+    assert str(over["old"]) == "account K1: 10 of 10 minutes per hour"
+    desk.end("old", 610)
+    assert desk.budgets.unsaved() == [Row(since.key, since.bucket, 2, 610)]
+
+
 def test_no_budget_costs_nothing() -> None:
     """The way of a normal call: nothing is kept of it."""
     desk = Desk()
