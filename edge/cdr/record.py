@@ -209,6 +209,6 @@ def _storable(value: object) -> object:
         return value.replace("\0", "").encode("utf-8", "backslashreplace").decode()
     if isinstance(value, dict):
         return {k: _storable(v) for k, v in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [_storable(v) for v in value]
     return value

@@ -162,3 +162,25 @@ def test_calls_succeed_while_sipvicious_runs(world: World) -> None:
     assert not silent & {STATIC_ADDRESS, KAMAILIO_ADDRESS, PHONE_ADDRESS}
     refused = edge.command("bans", "add", STATIC_ADDRESS, "--for", "1h")
     assert refused.returncode != 0 and "carrier" in refused.stderr + refused.stdout
+
+
+def test_a_called_party_that_challenges_gets_no_digest(world: World) -> None:
+    """Somebody behind a carrier that has a password of ours challenges our BYE in a realm of its own: the call is over,
+    and nothing comes to try passwords on."""
+    mark = world.edge.mark
+    network = world.network_answers("uas_challenges_bye")
+    phone = world.phone("pjsua2", "carol")
+    phone.dial(SOMEBODY)
+    phone.wait_established()
+    phone.hangup()
+    phone.wait_closed()
+    seen = network.wait()
+    (warned,) = edge_warnings(world, mark)
+    assert (warned["carrier"], warned["realms"]) == ("network-udp", ["evil.example"])
+    assert seen.one("BYE") and "evil.example" not in seen.received_text()
+
+
+def edge_warnings(world: World, mark: int) -> list[dict[str, object]]:
+    """What the edge said of challenges of others, once it did."""
+    poll(lambda: bool(world.edge.events("carrier.foreign_challenge", mark)), "the edge saw the challenge")
+    return world.edge.events("carrier.foreign_challenge", mark)

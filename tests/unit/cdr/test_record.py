@@ -1,9 +1,12 @@
 """Records as JSON: what the tables get."""
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 
-from edge.cdr.record import CALL_COLUMNS, REFUSED_COLUMNS, to_json
+import pytest
+
+from dialplan.model import Step
+from edge.cdr.record import CALL_COLUMNS, REFUSED_COLUMNS, Attempt, CallRecord, Record, to_json
 from tests.unit.cdr.records import call, refused
 
 
@@ -29,3 +32,20 @@ def test_what_a_peer_sends_cannot_make_a_record_unstorable() -> None:
     assert row["dialled"] == "12\\udcff"
     assert row["source_name"] == "Möller 😀"
     assert b"\n" not in line
+
+
+@pytest.mark.parametrize("evil", ["1\0002", "1\udcff2", "1\0\udcff2"])
+@pytest.mark.parametrize("record", [call("c1"), refused("r1")])
+def test_every_text_of_a_record_can_be_stored(record: Record, evil: str) -> None:
+    """Each field that is a text, those of attempts and of the trace too, whoever may have filled it."""
+
+    def spoilt(value: object) -> object:
+        return evil if isinstance(value, str) or value is None else value
+
+    changed = {f.name: evil for f in fields(record) if f.type.startswith("str")}
+    if isinstance(record, CallRecord):
+        attempt = Attempt(*map(spoilt, record.attempts[0]))._replace(cause=1, sent=(evil, evil), hosts=(evil,))
+        changed |= {"attempts": (attempt,), "trace": (Step(evil, evil),)}
+    assert len(changed) > 10
+    line = to_json(replace(record, **changed))
+    assert b"\\u0000" not in line and "\0" not in json.dumps(json.loads(line), ensure_ascii=False)
