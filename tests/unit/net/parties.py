@@ -12,6 +12,7 @@ from edge.b2bua import actions as do
 from edge.b2bua import events as ev
 from edge.b2bua.call import Call, CallTimers
 from edge.b2bua.events import CallEvent, LegId
+from edge.b2bua.in_dialog import Quiet
 from edge.b2bua.leg import Leg
 from edge.b2bua.port import ClientHandler
 from edge.b2bua.uac_leg import UacLeg
@@ -72,6 +73,8 @@ class Port:
         self.handlers: dict[TransactionId, ClientHandler] = {}
         self.timers: set[int] = set()
         self.on_invite: Callable[[RequestReceived], None] = lambda event: None
+        self.on_notify: Callable[[Request], None] | None = None
+        """Hears the NOTIFYs of a REFER that was sent here."""
         host.on_event = self._event
 
     def request(self, request: Request, flow: Flow, handler: ClientHandler) -> TransactionId:
@@ -120,6 +123,12 @@ class Port:
         tag = event.request.to.tag
         if tag is None and event.request.method == "INVITE":
             self.on_invite(event)
+        elif tag in self.legs and event.request.method == "NOTIFY" and self.on_notify is not None:
+            dialog = self.legs[tag].dialog
+            status = 200 if dialog is not None and dialog.accept(event.request) else 500
+            if status == 200:
+                self.on_notify(event.request)
+            self.respond(event.tx, response_to(event.request, status))
         elif tag in self.legs:
             self.legs[tag].on_request(event.tx, event.request, event.flow)
         else:
@@ -145,6 +154,8 @@ class Script:
     """Who changes the session 2 s after the answer: caller, called, both at once."""
     update: bool = False
     """The change is an UPDATE."""
+    refer: bool = False
+    """The caller asks for a transfer 2 s after the answer, which comes to nothing."""
     bye: str = "caller"
     """Who hangs up, 40 s after the answer (whatever waits for an ACK has given up): caller, called, both at once."""
     late_offer: bool = False
@@ -168,6 +179,7 @@ class Phone:
         self.ended = 0
         self.modified: list[str] = []
         self.invitations = 0
+        self.notified: list[bytes] = []
         self.port.on_invite = self._invited
 
     def dial(self, edge: Host, late_offer: bool) -> None:
@@ -215,6 +227,9 @@ class Phone:
     def _up(self) -> None:
         if self.script.change in (self.role, "both"):
             self.port.later(2.0, self._change)
+        if self.script.refer and self.role == "caller":
+            self.port.on_notify = lambda request: self.notified.append(request.body)
+            self.port.later(2.0, self._refer)
         if self.script.bye in (self.role, "both"):
             self.port.later(40.0, self._hang_up)
 
@@ -222,6 +237,14 @@ class Phone:
         if self.leg is not None and not self.leg.gone:
             self.version += 1
             self.leg.modify(sdp(self.name, self.version, "sendonly"), update=self.script.update)
+
+    def _refer(self) -> None:
+        leg = self.leg
+        if leg is not None and leg.dialog is not None and not leg.gone:
+            request = leg.dialog.request("REFER")
+            request.headers.add("Contact", leg.contact)
+            request.headers.add("Refer-To", "<sip:carol@e.example>")
+            self.port.request(request, leg.flow, Quiet(leg, request))
 
     def _hang_up(self) -> None:
         if self.leg is not None and not self.leg.gone:
@@ -276,7 +299,8 @@ class Edge:
         call = EdgeCall(self)
         self.calls.append(call)
         self.port.respond(event.tx, response_to(event.request, 100))
-        leg = UasLeg("a", self.port, event.flow, call.post, self.host.network.timers, event.request, event.tx)
+        timers = self.host.network.timers
+        leg = UasLeg("a", self.port, event.flow, call.post, timers, event.request, event.tx, customer=True)
         leg.on_new_tag = lambda before, moved: self.port.add(moved)
         self.port.add(leg)
         self.port.invites[event.tx] = leg
@@ -293,6 +317,7 @@ class EdgeCall:
         self.finished: list[do.Finish] = []
         self.mailbox: list[CallEvent] = []
         self.busy = False
+        self.referred = 0
 
     def begin(self, a: UasLeg) -> None:
         self.a = a
@@ -347,6 +372,12 @@ class EdgeCall:
                 self.legs[leg].accept_modification(body)
             case do.RefuseModify(leg, status):
                 self.legs[leg].refuse_modification(status)
+            case do.Transfer(leg, _):
+                subscription = self.legs[leg].accept_refer()
+                assert subscription is not None
+                self.referred += 1
+                subscription.notify(100)
+                port.later(0.2, lambda: subscription.notify(486))
             case do.StartTimer(name, after):
                 self.stop(name)
                 self.timers[name] = port.later(after, lambda: self.post("a", ev.TimerFired(name)))
@@ -403,7 +434,8 @@ class Setting:
     def outcome(self) -> tuple[object, ...]:
         """What each side thinks that happened."""
         finish = [(f.outcome, f.released_by, f.status) for call in self.edge.calls for f in call.finished]
-        return self.a.statuses, self.b.statuses, finish
+        referred = [call.referred for call in self.edge.calls]
+        return self.a.statuses, self.b.statuses, finish, referred, self.a.notified[-1:]
 
     def assert_at_rest(self) -> None:
         """Everybody is done, once, and nothing is left: no call, leg, transaction or timer."""

@@ -32,6 +32,7 @@ FLOWS = {
     "update": Script(change="caller", update=True),
     "update-by-the-called": Script(change="called", update=True),
     "changes-cross": Script(change="both"),
+    "refer": Script(refer=True),
 }
 LATE = 0.7
 """Seconds: after the first retransmission, and after whatever was sent next."""
@@ -73,6 +74,8 @@ def test_flow_without_faults(flow: str) -> None:
         assert setting.a.statuses == [expected] == setting.b.statuses
     if script.change and flow not in RACES:
         assert sorted(setting.a.modified + setting.b.modified) == ["agreed", "heard"]
+    fragments = [body.split()[1] for body in setting.a.notified]
+    assert fragments == ([b"100", b"486"] if script.refer else [])
     methods = {s.line.split()[0] for s in setting.network.log}
     assert ("UPDATE" in methods) == script.update and ("PRACK" in methods) == script.early
     sent = [s.data for s in setting.network.log]
