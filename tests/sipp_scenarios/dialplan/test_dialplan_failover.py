@@ -46,6 +46,15 @@ def test_no_next_carrier_for_what_the_called_says(plan: PlanWorld, status: int) 
     assert (seen.status, seen.reached) == (status, ["pai-from"])
 
 
+@pytest.mark.parametrize("status", [300, 302, 380])
+def test_redirection_by_a_carrier_is_not_followed(plan: PlanWorld, status: int) -> None:
+    """A carrier's Contact would have us call whom it likes at the customer's cost: the next carrier is tried."""
+    with playing(plan, "pai-from", "uas_reject", status=status, contact_user="+49900123456"):
+        seen = plan.dial("a.mueller", WITHHELD)
+    assert (seen.status, seen.reached) == (200, ["pai-from", "second"])
+    assert "+49900123456" not in seen.stations["second"].received_text()
+
+
 def test_priorities(plan: PlanWorld) -> None:
     """R7: two dead carriers, the third in order of priority takes the call."""
     with playing(plan, "pai-from", "uas_reject", status=503), playing(plan, "second", "uas_reject", status=503):
