@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from plan_world import ADDRESSES, LENT, PBX, SITE, PlanWorld, password
+from plan_world import ADDRESSES, LENT, PBX, SITE, STATIC_PBX, UK_14, PlanWorld, Station, password
 
 pytestmark = pytest.mark.sipp
 
@@ -66,3 +66,21 @@ def test_bulk_registration(plan: PlanWorld) -> None:
     finally:
         register(plan, seconds=86400)
     assert plan.come_in("second", "+4922877705").reached == ["hq-k1001"]
+
+
+def test_static_pbx_at_its_address(plan: PlanWorld) -> None:
+    """A PBX that does not register is called where provisioning says, port and all; its name stands where the number
+    does not."""
+    station = plan.stations["office"] = Station("uas_answer", plan.folder / "office", STATIC_PBX)
+    place = f"{STATIC_PBX}:{station.port}"
+    routed = {"route_kind": "trunk", "route_target": "office"}
+    try:
+        with plan.changed("numbers", "number", UK_14, **routed):
+            for called_in, user in (("request-uri", "02070000014"), ("to", "office")):
+                settings = {"number_format": "national", "called_in": called_in, "address": f"sip:{place}"}
+                with plan.changed("trunks", "name", "office", **settings):
+                    invite = plan.come_in("uk", UK_14).at("office")
+                assert invite.request_uri == f"sip:{user}@{place}"
+                assert invite.header("To").startswith("<sip:02070000014@")
+    finally:
+        plan.stations.pop("office").stop()
