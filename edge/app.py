@@ -55,6 +55,7 @@ from edge.defence.usage import BudgetUsage
 from edge.defence.watch import Watched
 from edge.fax.desk import FaxDesk
 from edge.fax.no_mail import NoMailServer
+from edge.forgetting import Forgetting
 from edge.inbound.admission import Admission
 from edge.inbound.bans import Bans
 from edge.inbound.dispatch import Dispatch
@@ -387,6 +388,8 @@ class Edge:
         self._run(self.kept.run(), self.kept.stop)
         self.audit = self._audit(acquire, instance, upkeep)
         self._run(self.audit.run(), self.audit.stop)
+        forgetting = Forgetting(lambda: self.calls.forget(self.driver.now()), self.exchange.forget)
+        self._run(forgetting.run(), forgetting.stop)
         self.metrics.attach(self.views.live, self._dropped_lines)
         self.admin = AdminHttp(self.views, settings.admin_host, settings.admin_port)
         await self.admin.start()

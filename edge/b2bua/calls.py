@@ -74,7 +74,11 @@ class Calls:
 
     def _linger(self, now: float, tags: tuple[str, ...]) -> None:
         self._finished.append((now + LINGER, tags))
-        while self._finished[0][0] <= now:
+        self.forget(now)
+
+    def forget(self, now: float) -> None:
+        """Let go of legs that have lingered."""
+        while self._finished and self._finished[0][0] <= now:
             for tag in self._finished.popleft()[1]:
                 self._legs.pop(tag, None)
 

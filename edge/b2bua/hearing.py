@@ -9,6 +9,7 @@ from dialplan.model import RoutePlan, Target, TargetKind
 from edge.b2bua.events import CallEvent, LegId, Rejected
 from edge.sip.flow import Flow
 
+_NOWHERE: frozenset[str | None] = frozenset()
 PATIENCE = 4.0
 """Seconds without any answer after which a call that is given up was not heard: 100 is due within 0.2 s
 (RFC 3261 section 17.2.1), and the INVITE was sent four times."""
@@ -33,7 +34,7 @@ class Hearing:
         self._carriers = carriers
         self.awaited: dict[LegId, tuple[str, Flow, float]] = {}
         self._target: Target | None = None
-        self._tried: frozenset[str | None] = frozenset()
+        self._tried = _NOWHERE
 
     def tried(self, target: Target) -> frozenset[str | None]:
         """Outbound proxies over which this target was tried just before."""

@@ -62,8 +62,9 @@ class Found:
     unreadable: int = 0
 
     def read(self, call_id: str) -> tuple[SavedRoute, SavedRunner] | None:
-        """A call, its times on the clock of this process; None where it cannot be read."""
-        written = self.calls[call_id]
+        """A call, its times on the clock of this process; None where it cannot be read. It is asked for once: what was
+        written takes more room than the call, so it goes as calls come."""
+        written = self.calls.pop(call_id)
         try:
             saved = decode(SavedRunner, parse(written.state))
             decided = decode(SavedRoute, parse(written.route))
@@ -175,13 +176,14 @@ class Reload:
         self._by_tag: dict[str, str] = {}
         self._with_media: list[CallRunner] = []
         self._restored = 0
+        self._all = len(found.calls)
         self.done = asyncio.Event()
         """All calls are there."""
 
     def restore(self) -> None:
         """Make the calls in which something is under way, and note the others."""
         calls = self._engine.calls
-        for call_id, written in self._found.calls.items():
+        for call_id, written in list(self._found.calls.items()):
             calls.books.begin("restart")
             if written.head.calm:
                 calls.waiting[call_id] = None
@@ -234,10 +236,10 @@ class Reload:
 
     def resume(self) -> None:
         """Let them go on, and the others follow."""
-        if self._found.calls or self._found.unreadable:
+        if self._all or self._found.unreadable:
             log.info(
                 "calls.restored",
-                calls=len(self._found.calls),
+                calls=self._all,
                 at_once=self._restored,
                 unreadable=self._found.unreadable,
                 records=len(self._found.records),

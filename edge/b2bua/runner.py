@@ -7,7 +7,6 @@ reducer never runs inside itself, whatever a leg or the relay does synchronously
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from datetime import datetime
@@ -142,10 +141,10 @@ class CallRunner:
         self.media = CallMedia(
             engine.relay.session(call_id, self._media_ended), engine.relay.bridges, self._media_terms
         )
-        self._mailbox: deque[CallEvent] = deque()
+        self._mailbox: list[CallEvent] = []  # a deque has 700 bytes, and there is hardly ever more than one event
         self._draining_mailbox = False
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: list[asyncio.Task[None]] = []
         self.tries = Tries()
         self._finish: do.Finish | None = None
         self.hearing = Hearing(engine.carriers)
@@ -297,7 +296,7 @@ class CallRunner:
         self._draining_mailbox = True
         try:
             while self._mailbox:
-                event = self._mailbox.popleft()
+                event = self._mailbox.pop(0)
                 if type(event) is ev.Rejected or type(event) is ev.Moved:
                     self.tries.failed(event)
                 self._run(self._call.on_event(event, self.engine.driver.now()))
@@ -328,11 +327,11 @@ class CallRunner:
     def task(self, work: Coroutine[None, None, None]) -> None:
         """Do something beside the call; a fault in it ends the call."""
         task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
+        self._tasks.append(task)
         task.add_done_callback(self._task_done)
 
     def _task_done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+        self._tasks.remove(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self.engine.internal_error("b2bua.task", error, call=self.id)
             self.end(41, "internal error")

@@ -46,7 +46,7 @@ class Exchange:
 
     def request(self, request: Request, flow: Flow, handler: Handler) -> TransactionId:
         """Send `request`; `handler` hears all that follows, never before this returns."""
-        self._forget()
+        self.forget()
         tx = self._driver.send_request(request, flow)
         self._handlers[tx] = handler
         self._pending += 1
@@ -104,10 +104,11 @@ class Exchange:
     @property
     def waiting(self) -> int:
         """Requests that have a handler (for leak tests)."""
-        self._forget()
+        self.forget()
         return len(self._handlers)
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """Let go of who heard a 2xx that cannot come again any more."""
         now = self._driver.now()
         while self._lingering and self._lingering[0][0] <= now:
             tx = self._lingering.popleft()[1]

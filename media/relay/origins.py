@@ -17,8 +17,8 @@ class Origins:
 
     def __init__(self, session_id: str) -> None:
         self._id = session_id
-        # Per dialog: the o= version and what followed it.
-        self._written: dict[str, tuple[int, str]] = {}
+        # Per dialog: the o= version and a digest of what followed it.
+        self._written: dict[str, tuple[int, bytes]] = {}
 
     def save(self) -> dict[str, int]:
         """The versions, for another process. What followed them is not kept: the next description counts as changed,
@@ -27,15 +27,16 @@ class Origins:
 
     def restore(self, versions: Mapping[str, int]) -> None:
         """Go on from what `save` gave."""
-        self._written.update({dialog: (version, "") for dialog, version in versions.items()})
+        self._written.update({dialog: (version, b"") for dialog, version in versions.items()})
 
     def write(self, rest: str, address: str, origin: Side, leg: str) -> bytes:
         """A description for the dialog that hears side `origin`: our o= line (with `address`) before `rest`."""
         dialog = f"b:{leg}" if origin == "a" else "a"
-        version, before = self._written.get(dialog, (0, ""))
-        if rest != before:
+        version, before = self._written.get(dialog, (0, b""))
+        now = blake2b(rest.encode("latin-1"), digest_size=16).digest()
+        if now != before:
             version += 1
-            self._written[dialog] = (version, rest)
+            self._written[dialog] = (version, now)
         # Not the session's id itself, and another for each dialog: the two sides must not be able to tell that they
         # belong together.
         digest = blake2b(f"{self._id}/{dialog}".encode(), digest_size=8).digest()
