@@ -106,11 +106,12 @@ class RecordWriter:
         if len(self._pending) >= MAX_PENDING:
             self._lost(_table(record), 1)
             return
-        line = to_json(record)
-        self._pending.append(mark + line)
+        line = mark + to_json(record)
+        self._pending.append(line)
         self._numbered += 1
         if mark is _CALL:
-            self.on_call(record.id, line, self._numbered)
+            # a copy: what orjson returns takes up to ten times its length for as long as it lives
+            self.on_call(record.id, line[1:], self._numbered)
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._interval, self._due.set)
 

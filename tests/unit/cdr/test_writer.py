@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
@@ -69,6 +70,22 @@ async def test_it_says_which_records_are_safe_while_others_wait(tmp_path: Path) 
         await until(lambda: writer.synced == 3)
         writer.put(call("c3"))
         assert numbers[-1] == 4 and writer.synced == 3 and writer.unsynced
+
+
+async def test_records_that_are_kept_take_no_more_room_than_their_text(tmp_path: Path) -> None:
+    """The journal keeps them until they are on disk, which may be long; orjson leaves ten times the room behind them."""
+    writer = RecordWriter(Spool(tmp_path), FakeStore(), Counts())
+    kept: list[bytes] = []
+    writer.on_call = lambda call_id, line, number: kept.append(line)
+    tracemalloc.start()
+    try:
+        for n in range(100):
+            writer.put(call(f"c{n}"))
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    length = sum(map(len, kept))
+    assert taken < 3 * length  # once here, once on the way to the disk
 
 
 async def test_an_outage_costs_nothing_and_the_backlog_comes_in_order(tmp_path: Path) -> None:
