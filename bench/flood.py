@@ -60,7 +60,7 @@ def rise(samples: list[int]) -> float:
     return mean(samples[-quarter:]) - mean(samples[-2 * quarter : -quarter] or samples)
 
 
-def run(kind: str, rate: int, seconds: int, forged: bool, folder: Path) -> bool:
+def run(kind: str, rate: int, seconds: int, forged: bool, folder: Path, calm_seconds: int = CALM) -> bool:
     """Calls alone, then beside the flood; True where no call failed and memory became flat."""
     from calls import Bench
 
@@ -69,10 +69,10 @@ def run(kind: str, rate: int, seconds: int, forged: bool, folder: Path) -> bool:
     try:
         office.start()
         bench = Bench(office, folder / "results.jsonl")
-        calm = bench.run("inbound", CALLS, CALLS * CALM)
+        calm = bench.run("inbound", CALLS, CALLS * calm_seconds)
         at_rest = memory(office.signalling)
         host, port = office.edge.server().rsplit(":", 1)
-        before, dropped = Usage.of(office), drops(office)
+        before, dropped, lost = Usage.of(office), drops(office), overflowed(office)
         curve, begun = Curve(office.signalling), time.monotonic()
         attacker = Attacker(kind, rate, host, int(port), forged=forged)
         try:
@@ -81,6 +81,7 @@ def run(kind: str, rate: int, seconds: int, forged: bool, folder: Path) -> bool:
         finally:
             attacker.stop()
             samples = curve.finish()
+        lost = overflowed(office) - lost
         dropped = {why: n - dropped.get(why, 0) for why, n in drops(office).items() if n > dropped.get(why, 0)}
         more = rise(samples)
         share = (after.cpu["signalling"] - before.cpu["signalling"]) / (after.at - before.at) * 100
@@ -89,13 +90,14 @@ def run(kind: str, rate: int, seconds: int, forged: bool, folder: Path) -> bool:
             f" {row.reached:.0f} calls/s:"
             f" {row.failed} calls failed (calm: {calm.failed}), {row.resent} messages repeated, CPU of"
             f" a core {calm.share:.0f} % -> {share:.0f} %, answer p99 {calm.answer[2]:.0f} -> {row.answer[2]:.0f} ms,"
-            f" dropped {dropped}, load average {row.load:.1f}\n"
+            f" dropped {dropped}, lost in full buffers {lost}, load average {row.load:.1f}\n"
             f"    memory at rest {at_rest / 1e6:.1f} MB, every {EVERY:g} s of the flood:"
             f" {' '.join(f'{n / 1e6:.1f}' for n in samples)}: the last quarter {more / 1e6:+.1f} MB",
             flush=True,
         )
         bench.note("flood", kind=kind, forged=forged, sent=sent, seconds=took, failed=row.failed, resent=row.resent,
-                   dropped=dropped, at_rest=at_rest, memory=samples, calm_share=calm.share, share=share)  # fmt: skip
+                   dropped=dropped, lost=lost, at_rest=at_rest, memory=samples,
+                   calm_share=calm.share, share=share)  # fmt: skip
         return not row.failed and not calm.failed and more < FLAT
     finally:
         office.stop()
@@ -110,6 +112,13 @@ def drops(office: Office) -> dict[str, int]:
     }
 
 
+def overflowed(office: Office) -> int:
+    """Datagrams that the kernel threw away since the start because the edge had not read those before: anybody's."""
+    port = f":{int(office.edge.server().rsplit(':', 1)[1]):04X}"
+    rows = [line.split() for line in Path(f"/proc/{office.signalling}/net/udp").read_text().splitlines()[1:]]
+    return sum(int(row[-1]) for row in rows if row[1].endswith(port))
+
+
 def main() -> None:
     """As asked for on the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -117,13 +126,14 @@ def main() -> None:
     parser.add_argument("--flood", type=int, help="messages or connections per second")
     parser.add_argument("--forged", action="store_true", help="each datagram from another address")
     parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--calm", type=int, default=CALM, help="seconds of calls before; short: memory still grows")
     parser.add_argument("--folder", type=Path, help="where logs and raw results stay")
     chosen = parser.parse_args()
     kinds = [chosen.kind] if chosen.kind else list(KINDS)
     with tempfile.TemporaryDirectory(prefix="flood-") as temporary:
         folder = chosen.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        fine = [run(k, chosen.flood or KINDS[k], chosen.seconds, chosen.forged, folder) for k in kinds]
+        fine = [run(k, chosen.flood or KINDS[k], chosen.seconds, chosen.forged, folder, chosen.calm) for k in kinds]
     sys.exit(0 if all(fine) else 1)
 
 
