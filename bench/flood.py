@@ -65,7 +65,7 @@ def run(kind: str, rate: int, seconds: int, forged: bool, folder: Path, calm_sec
     from calls import Bench
 
     # the limits that everybody has, not those of a bench whose phones share an address
-    office = Office(folder / kind, {"guard_rate": 100, "guard_burst": 400})
+    office = Office(folder / kind, {"guard_rate": 100, "guard_burst": 400, "answer_timeout": 30})
     try:
         office.start()
         bench = Bench(office, folder / "results.jsonl")
