@@ -73,7 +73,7 @@ async def test_it_says_which_records_are_safe_while_others_wait(tmp_path: Path) 
 
 
 async def test_records_that_are_kept_take_no_more_room_than_their_text(tmp_path: Path) -> None:
-    """The journal keeps them until they are on disk, which may be long; orjson leaves ten times the room behind them."""
+    """The journal keeps them until they are on disk, which may be long; orjson gives bytes of ten times the room."""
     writer = RecordWriter(Spool(tmp_path), FakeStore(), Counts())
     kept: list[bytes] = []
     writer.on_call = lambda call_id, line, number: kept.append(line)
