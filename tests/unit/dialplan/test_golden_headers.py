@@ -13,14 +13,15 @@ import pytest
 
 from config.model import Carrier, IdentityProfile, NumberFormat, RouteKind, Rows
 from config.snapshot import Snapshot
-from dialplan.engine import decide, next_route
-from dialplan.model import Caller, Identity, Outcome, Target
+from dialplan.engine import decide, forward, next_route
+from dialplan.model import CallAttempt, Called, Caller, Decision, Identity, Outcome, Target
 from edge.b2bua.identity_headers import customer_headers, identity_headers
 from edge.b2bua.outgoing import Outgoing, to_carrier, to_customer
 from tests.unit.dialplan.world import NOW, ROWS, SEAT_DE, dial, incoming, pbx_dials, plan, to, with_row
 
 GOLDEN = Path(__file__).parent / "golden"
 EXTERNAL, CALLER = "+4922129191999", "+4915112345678"
+ABROAD = "+436601234567"
 OWN_DIGITS = "22838650"
 
 PROFILES = {
@@ -55,7 +56,7 @@ def cases(carrier: Carrier) -> dict[str, Target]:
     """One target per case of the table in domain 2.1."""
     chosen = world_of(carrier, with_row("numbers", "+4922838651", cli_prefix="23"))
     external = world_of(carrier, with_row("seats", SEAT_DE, present=EXTERNAL, external_numbers=(EXTERNAL,)))
-    forward = world_of(
+    forwards = world_of(
         carrier,
         with_row(
             "numbers", "+4922838650", route=to(RouteKind.FORWARD, "+436601234567"),
@@ -75,15 +76,23 @@ def cases(carrier: Carrier) -> dict[str, Target]:
         "chosen by prefix 23": dial("23" + "436601234567", SEAT_DE, chosen),
         "external": dial("+436601234567", SEAT_DE, external),
         "anonymous": dial("141436601234567", SEAT_DE, chosen),
-        "forwarded": decide(call, forward, NOW),
-        "forwarded on busy": next_route(plan(decide(call, forward, NOW)), Outcome.BUSY, call, forward, NOW),
-        "forwarded a second time": decide(twice, forward, NOW),
-        "forwarded after a private one": decide(private, forward, NOW),
-        "forwarded, caller withheld": decide(replace(call, caller=WITHHELD), forward, NOW),
+        "forwarded": decide(call, forwards, NOW),
+        "forwarded on busy": next_route(plan(decide(call, forwards, NOW)), Outcome.BUSY, call, forwards, NOW),
+        "forwarded a second time": decide(twice, forwards, NOW),
+        "forwarded after a private one": decide(private, forwards, NOW),
+        "forwarded, caller withheld": decide(replace(call, caller=WITHHELD), forwards, NOW),
+        "sent on by a phone": sent_on(call, chosen),
+        "sent on by a phone, caller withheld": sent_on(replace(call, caller=WITHHELD), chosen),
         "emergency": dial("112", SEAT_DE, chosen),
         "emergency behind 141": dial("141112", SEAT_DE, chosen),
     }
     return {name: plan(decided).targets[0] for name, decided in decisions.items()}
+
+
+def sent_on(call: CallAttempt, world: Snapshot) -> Decision:
+    """The seat's phone answers 302 with a number outside."""
+    called = plan(decide(call, world, NOW))
+    return forward(called, called.targets[0], Called("contact", ABROAD), "no-answer", call, world, NOW)
 
 
 def written(title: str, found: Outgoing) -> str:
