@@ -11,8 +11,9 @@ T = TypeVar("T")
 def quick(cls: type[T]) -> type[T]:
     """Give a `@dataclass(frozen=True, slots=True)`, which this stands above, the `__init__` of one that is not frozen.
 
-    A frozen one sets each field by a call of `object.__setattr__`, which was 6 % of a call's CPU. For classes of a
-    call's path that have no `__post_init__`. That nobody changes a value is for the type checker to find.
+    A frozen one sets each field by a call of `object.__setattr__`, which was 3.5 % of a call's instructions for the
+    classes that have this (5.4 % if all frozen ones had it). For classes of a call's path that have no
+    `__post_init__`. That nobody changes a value is for the type checker to find.
     """
     same = make_dataclass(cls.__name__, [(f.name, Any, _as(f)) for f in fields(cls)])  # type: ignore[arg-type]
     made: Any = cls
