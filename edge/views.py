@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from dialplan.explain import Question
 from dialplan.model import Direction, Target, TargetKind
 from edge.admin.views import Bans, CallView, CarrierView, Faxes, LimitView, ProxyView, Records, RegistrationView
+from edge.cdr.latest import LatestRecords
 from edge.cdr.record import to_json
 from edge.channels.ledger import STARTS
 from edge.channels.upkeep import LiveCall
@@ -36,7 +37,7 @@ class Views:
     @property
     def records(self) -> Records:
         """What was written, from the database."""
-        return self._edge.records
+        return LatestRecords(self._edge.records, self._edge.writer)
 
     @property
     def faxes(self) -> Faxes:

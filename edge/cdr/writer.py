@@ -80,6 +80,7 @@ class RecordWriter:
         self._timer: asyncio.TimerHandle | None = None
         self._due = asyncio.Event()
         self._spooled = asyncio.Event()
+        self._advanced = asyncio.Event()
         self._closing = asyncio.Event()
         self._all_spooled = False
         self._away = False
@@ -124,6 +125,17 @@ class RecordWriter:
     def synced(self) -> int:
         """Number of the last record that no crash would cost, nor any before it."""
         return self._numbered - len(self._pending) - self._on_the_way
+
+    async def settled(self, seconds: float) -> None:
+        """Wait until nothing is on its way into the database, for so many seconds at the most."""
+        self._due.set()
+        try:
+            async with asyncio.timeout(seconds):
+                while self.waiting:
+                    self._advanced.clear()
+                    await self._advanced.wait()
+        except TimeoutError:
+            pass
 
     def put_again(self, line: bytes) -> None:
         """Take the record of a call (`to_json`) that an earlier process wrote, and may have stored."""
@@ -208,6 +220,7 @@ class RecordWriter:
                 if await self._closed_within(_LAST_RETRY):
                     return
                 continue
+            self._advanced.set()
             if batch is None:
                 if self._all_spooled:
                     return

@@ -33,3 +33,16 @@ def test_style() -> None:
 def test_types() -> None:
     """mypy, strict."""
     _run("mypy")
+
+
+def test_names_of_test_files() -> None:
+    """Two test files whose modules have the same name cannot be collected together."""
+    modules: dict[str, Path] = {}
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+        package = path.parent
+        name = path.stem
+        while (package / "__init__.py").exists():
+            name = f"{package.name}.{name}"
+            package = package.parent
+        assert name not in modules, f"{path} and {modules[name]} are both the module {name}: rename one"
+        modules[name] = path

@@ -113,7 +113,8 @@ class Edge:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as events, contextlib.suppress(OSError):
                 events.settimeout(2)
                 events.connect(str(path))
-                found.append(int(events.recv(1000).decode().partition("pid=")[2].split()[0]))
+                if said := re.search(r"pid=(\d+)", events.recv(1000).decode()):  # one that is ending says nothing
+                    found.append(int(said[1]))
         return found
 
     def discard(self) -> None:

@@ -72,6 +72,20 @@ async def test_it_says_which_records_are_safe_while_others_wait(tmp_path: Path) 
         assert numbers[-1] == 4 and writer.synced == 3 and writer.unsynced
 
 
+async def test_who_asks_for_records_gets_the_newest(tmp_path: Path) -> None:
+    """Those on the way into the database are waited for; not for ever where it is away."""
+    store, counts = FakeStore(), Counts()
+    async with running(tmp_path, store, counts) as writer:
+        writer.put(call("c1"))
+        assert store.ids == []
+        await writer.settled(5.0)
+        assert store.ids == ["c1"]
+        store.away = AWAY
+        writer.put(call("c2"))
+        await writer.settled(0.05)
+        assert store.ids == ["c1"] and writer.waiting == 1
+
+
 async def test_records_that_are_kept_take_no_more_room_than_their_text(tmp_path: Path) -> None:
     """The journal keeps them until they are on disk, which may be long; orjson gives bytes of ten times the room."""
     writer = RecordWriter(Spool(tmp_path), FakeStore(), Counts())
