@@ -211,8 +211,11 @@ async def test_a_dead_edge_gives_its_channels_back(pair: tuple[Edge, Edge, int])
     third = Burst([(two.address, two.port)], 1, 13)
     last, _ = await loop.create_datagram_endpoint(lambda: third, local_addr=(CARRIER, 0))
     try:
-        await first.invite_all()
-        assert len(first.ringing) == 1
+        async with asyncio.timeout(10):
+            while not first.ringing:  # the other edge may only just be giving its channels back
+                first.calls, first.heard = [f"11-{2 * len(first.final)}"], set()
+                await first.invite_all()
+                assert set(first.final.values()) <= {486}
         await asyncio.to_thread(one.kill)
         await second.invite_all()
         assert len([c for c in second.ringing if c not in second.final]) == 1, "the dead edge's call still counts"

@@ -280,7 +280,9 @@ async def test_an_offer_given_up_leaves_nothing(relay: AnyRelay, peer: MakePeer)
     offer = asyncio.create_task(session.forward(peer().sdp(), "a", "b1"))
     await asyncio.sleep(0)
     offer.cancel()
-    assert await relay.media_in_relay() == 1
+    async with asyncio.timeout(5):
+        while await relay.media_in_relay() != 1:
+            pass  # an rtpengine may answer the second question before the first
     await session.delete()
     assert await none_left(relay) == 0
 
