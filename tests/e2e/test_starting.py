@@ -11,7 +11,8 @@ from peers import tones
 from peers.certificates import Certificate
 from peers.edge import Edge
 from peers.fixtures import Peers
-from peers.phone import Account
+from peers.phone import Account, Phone
+from peers.pjsua import Pjsua
 from peers.process import poll
 from peers.raw import Raw
 
@@ -146,8 +147,8 @@ def test_registrations_survive(edge: Edge, peers: Peers, how: str) -> None:
     edge.stop()
 
 
-def test_new_seat_without_a_restart(edge: Edge, peers: Peers) -> None:
-    """What is provisioned while the edge runs holds within a second; a live call is not touched."""
+def call_up(edge: Edge, peers: Peers) -> tuple[Phone, Pjsua]:
+    """Start the edge; Annie has called Benno, who answered."""
     edge.start()
     edge.provision(DOCUMENT)
     ann = peers.phone("baresip", Account("annie", PASSWORDS["annie"], edge.server()), tone=440)
@@ -158,6 +159,12 @@ def test_new_seat_without_a_restart(edge: Edge, peers: Peers) -> None:
     ben.wait_incoming()
     ben.answer()
     ann.wait_established()
+    return ann, ben
+
+
+def test_new_seat_without_a_restart(edge: Edge, peers: Peers) -> None:
+    """What is provisioned while the edge runs holds within a second; a live call is not touched."""
+    ann, ben = call_up(edge, peers)
     seats = [*DOCUMENT["seats"], {"username": "cindy", "account": "K1", "password": "cindy-Pass-3", "extension": "203"}]  # type: ignore[misc]
     edge.provision({**DOCUMENT, "seats": seats})
     cid = peers.pjsua(Account("cindy", "cindy-Pass-3", edge.server()))
@@ -171,16 +178,7 @@ def test_new_seat_without_a_restart(edge: Edge, peers: Peers) -> None:
 
 def test_stopping_with_a_call_up(edge: Edge, peers: Peers) -> None:
     """SIGTERM ends live calls with a BYE to both sides, and the daemon ends cleanly."""
-    edge.start()
-    edge.provision(DOCUMENT)
-    ann = peers.phone("baresip", Account("annie", PASSWORDS["annie"], edge.server()), tone=440)
-    ben = peers.pjsua(Account("benno", PASSWORDS["benno"], edge.server()), tone=1010)
-    ann.wait_registered()
-    ben.wait_registered()
-    ann.dial("202")
-    ben.wait_incoming()
-    ben.answer()
-    ann.wait_established()
+    ann, ben = call_up(edge, peers)
     ben.wait_established()
     edge.stop()
     ann.wait_closed()
@@ -190,16 +188,7 @@ def test_stopping_with_a_call_up(edge: Edge, peers: Peers) -> None:
 def test_draining_with_a_call_up(edge: Edge, peers: Peers) -> None:
     """`sip-edge drain`: new calls get 503 with Retry-After, so does OPTIONS; `/readyz` says so and `/healthz` is well.
     The call that is up goes on, and its end is the daemon's, which nobody needs to end."""
-    edge.start()
-    edge.provision(DOCUMENT)
-    ann = peers.phone("baresip", Account("annie", PASSWORDS["annie"], edge.server()), tone=440)
-    ben = peers.pjsua(Account("benno", PASSWORDS["benno"], edge.server()), tone=1010)
-    ann.wait_registered()
-    ben.wait_registered()
-    ann.dial("202")
-    ben.wait_incoming()
-    ben.answer()
-    ann.wait_established()
+    ann, ben = call_up(edge, peers)
     done = edge.command("drain")
     assert done.returncode == 0 and "1" in done.stdout
     refused = peers.sipp(
