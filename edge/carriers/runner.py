@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Protocol
@@ -13,15 +13,15 @@ from config.snapshot import EMPTY, Snapshot
 from config.tables.carrier_states import CarrierStateRow
 from config.tables.write_behind import DATABASE_ERRORS, WriteBehind
 from edge.carriers.hosts import Avoided, Hosts
-from edge.carriers.line import Line, Ways, hop_of
+from edge.carriers.line import Ways, hop_of
 from edge.carriers.login import Judgement
 from edge.carriers.proxies import Proxies
-from edge.carriers.registration import line_token
-from edge.carriers.sources import SourceIndex
+from edge.carriers.senders import Senders
+from edge.carriers.state import CarrierState, state_of
 from edge.observability.logging import get_logger
 from edge.sip.auth.digest import read_challenges
 from edge.sip.errors import RemoteProtocolError
-from edge.sip.flow import Address, Flow
+from edge.sip.flow import Flow
 from edge.sip.ids import IdSource
 from edge.sip.message import Request, Response
 from edge.sip.params import unquote
@@ -49,39 +49,6 @@ class CarrierStateStore(Protocol):
     async def clear(self) -> None:
         """Forget the states of this edge."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class ProxyState:
-    """One of a carrier's outbound proxies, for operators."""
-
-    proxy: str
-    """As provisioned; the carrier's domain where it has none."""
-    state: str
-    up: bool
-    since: float
-    detail: str
-    flow: Flow | None
-    hosts: tuple[tuple[str, str], ...] = ()
-    """Addresses that its name leads to, each with why it is avoided now; empty where it is not."""
-
-
-@dataclass(frozen=True, slots=True)
-class CarrierState:
-    """One carrier, for operators. Times are seconds on the driver's clock."""
-
-    carrier: str
-    mode: str
-    state: str
-    up: bool
-    """Calls may be sent to it."""
-    since: float
-    detail: str
-    status: int | None
-    flow: Flow | None
-    contact: Uri | None
-    registered_until: float | None
-    proxies: tuple[ProxyState, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,10 +100,7 @@ class Carriers:
         self._snapshot = EMPTY
         self._tasks: set[asyncio.Task[None]] = set()
         self._idle = asyncio.Event()
-        self._sources: SourceIndex[Proxies] = SourceIndex()
-        self._by_flow: dict[Flow, list[Proxies]] = {}
-        self._by_address: dict[Address, list[Proxies]] = {}
-        self._by_host: dict[str, list[Proxies]] = {}
+        self._senders = Senders()
         self._suspects: set[Flow] = set()
         """Flows over which the last call got no answer."""
         self._stopped = False
@@ -171,7 +135,7 @@ class Carriers:
         for name, carrier in snapshot.carriers.items():
             if name not in self._lines and name not in self._successors:
                 self._begin(carrier)
-        self._index()
+        self._senders = Senders(self._lines.values())
 
     async def run(self) -> None:
         """Write states behind until `stop`; what the last run of this edge said is forgotten first."""
@@ -190,7 +154,7 @@ class Carriers:
             self._leave(line)
             self._store(name, None)
         self._lines.clear()
-        self._index()
+        self._senders = Senders(self._lines.values())
         try:
             async with asyncio.timeout(seconds):
                 while self._leaving:
@@ -311,38 +275,27 @@ class Carriers:
 
     def registered_over(self, request: Request, flow: Flow) -> Carrier | None:
         """The carrier that we are registered with over this very flow (T1.25)."""
-        lines = self._by_flow.get(flow)
-        return _choose(lines, request).carrier if lines else None
+        return self._senders.registered_over(request, flow)
 
     def identify(self, request: Request, flow: Flow) -> Carrier | None:
-        """The carrier that may send this request from there, None for strangers (T1.25).
-
-        By registered flow; by an address its next hop resolved to; by such a host with another port, over a connection
-        or where the Request-URI is the Contact that we registered there; by the sources that provisioning names.
-        """
-        lines = self._by_flow.get(flow) or self._by_address.get(flow.remote)
-        if not lines:
-            lines = self._sources.find(flow.remote)
-        if not lines:
-            hosts = self._by_host.get(flow.remote.host, ())
-            lines = [c for c in hosts if _any_port(c.carrier, flow) or _is_called(c, request)]
-        return _choose(lines, request).carrier if lines else None
+        """The carrier that may send this request from there, None for strangers (T1.25)."""
+        return self._senders.identify(request, flow)
 
     def at(self, host: str) -> bool:
         """Whether a carrier is at this address, as far as its next hops were resolved."""
-        return host in self._by_host
+        return self._senders.at(host)
 
     # what operators see
 
     def state(self, name: str) -> CarrierState | None:
         """How this carrier stands."""
         line = self._lines.get(name)
-        return _state(line, self.avoided, self._driver.now()) if line is not None else None
+        return state_of(line, self.avoided, self._driver.now()) if line is not None else None
 
     def states(self) -> list[CarrierState]:
         """All carriers by name."""
         now = self._driver.now()
-        return [_state(line, self.avoided, now) for _, line in sorted(self._lines.items())]
+        return [state_of(line, self.avoided, now) for _, line in sorted(self._lines.items())]
 
     def up(self) -> dict[str, bool]:
         """By carrier: may calls be sent to it? For the metric."""
@@ -378,14 +331,14 @@ class Carriers:
         carrier = self._snapshot.carriers.get(name)
         if carrier is not None and not self._stopped:
             self._begin(carrier)
-            self._index()
+            self._senders = Senders(self._lines.values())
 
     def _changed(self, line: Proxies) -> None:
         name = line.carrier.name
         if self._lines.get(name) is not line:
             return
-        self._index()
-        state = _state(line, self.avoided, self._driver.now())
+        self._senders = Senders(self._lines.values())
+        state = state_of(line, self.avoided, self._driver.now())
         shown = (state.state, state.detail, tuple(p.state for p in state.proxies))
         if self._shown.get(name) != shown:
             self._shown[name] = shown
@@ -415,31 +368,6 @@ class Carriers:
     def _not_stored(self, error: Exception) -> None:
         _log.warning("carrier_states.not_stored", detail=str(error))
 
-    def _index(self) -> None:
-        """Make the indices of senders anew; rare, and there are few carriers."""
-        by_flow: dict[Flow, list[Proxies]] = {}
-        by_address: dict[Address, list[Proxies]] = {}
-        by_host: dict[str, list[Proxies]] = {}
-        entries: list[tuple[str, Proxies]] = []
-        for line in sorted(self._lines.values(), key=lambda c: (c.carrier.priority, c.carrier.name)):
-            if line.carrier.mode == "register":
-                for flow in {each.flow for each in line.lines if each.flow is not None}:
-                    by_flow.setdefault(flow, []).append(line)
-            addresses = frozenset[Address]().union(*(each.addresses for each in line.lines))
-            for address in addresses:
-                by_address.setdefault(address, []).append(line)
-            for host in {a.host for a in addresses}:
-                by_host.setdefault(host, []).append(line)
-            for source in line.carrier.sources:
-                try:
-                    SourceIndex([(source, line)])
-                except ValueError as error:
-                    _log.error("carrier.bad_source", carrier=line.carrier.name, detail=str(error))
-                else:
-                    entries.append((source, line))
-        self._by_flow, self._by_address, self._by_host = by_flow, by_address, by_host
-        self._sources = SourceIndex(entries)
-
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
@@ -451,39 +379,6 @@ class Carriers:
         if error is not None:
             _log.error("internal_error", where="carriers", exc_info=error)
             self._internal_error("carriers")
-
-
-def _hosts_of(line: Line, avoided: Avoided, now: float) -> tuple[tuple[str, str], ...]:
-    transport = hop_of(line.carrier).transport or "udp"
-    return tuple((str(at), avoided.why(transport, at, now)) for at in sorted(line.addresses))
-
-
-def _state(of: Proxies, avoided: Avoided, now: float) -> CarrierState:
-    line = of.main
-    return CarrierState(
-        carrier=of.carrier.name,
-        mode=of.carrier.mode,
-        state=line.state,
-        up=of.up,
-        since=line.since,
-        detail=of.detail,
-        status=line.status,
-        flow=line.flow,
-        contact=line.contact,
-        registered_until=line.registered_until,
-        proxies=tuple(
-            ProxyState(
-                each.carrier.outbound_proxy or each.carrier.domain,
-                each.state,
-                each.up,
-                each.since,
-                each.detail,
-                each.flow,
-                _hosts_of(each, avoided, now),
-            )
-            for each in of.lines
-        ),
-    )
 
 
 _LINE_FIELDS = (
@@ -505,33 +400,6 @@ def _same_line(a: Carrier, b: Carrier) -> bool:
     """Whether a change touches calls only (limits, identity, codecs ...), so that the registration can go on."""
     same = {field: getattr(b, field) for field in _LINE_FIELDS}
     return replace(a, **same) == a
-
-
-def _any_port(carrier: Carrier, flow: Flow) -> bool:
-    """Peers open connections from ports of their choosing; carriers known by address alone may use any."""
-    if carrier.mode == "static" and not carrier.sources:
-        return True
-    return flow.reliable and hop_of(carrier).transport == flow.transport
-
-
-def _choose(lines: Iterable[Proxies], request: Request) -> Proxies:
-    """Of several carriers behind one address, the one that the Request-URI is meant for, else the first."""
-    candidates = list(lines)
-    if len(candidates) == 1:
-        return candidates[0]
-    return next((c for c in candidates if _is_called(c, request)), candidates[0])
-
-
-def _is_called(of: Proxies, request: Request) -> bool:
-    """Whether the Request-URI is our Contact at this carrier: our mark is in it, or the user that we registered."""
-    try:
-        uri = request.parsed_uri()
-    except RemoteProtocolError:
-        return False
-    mark = uri.params.get("line")
-    if mark is not None:
-        return any(mark == line_token(of.carrier, nth) for nth in range(len(of.lines)))
-    return of.carrier.mode == "register" and uri.decoded_user == of.carrier.username
 
 
 def _realms(response: Response) -> frozenset[str]:

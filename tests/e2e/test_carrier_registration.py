@@ -17,7 +17,8 @@ from peers.ports import take_port
 
 from config.model import Carrier, Rows
 from config.snapshot import Snapshot
-from edge.carriers.runner import Carriers, CarrierState
+from edge.carriers.runner import Carriers
+from edge.carriers.state import CarrierState
 from edge.sip.endpoint import Endpoint
 from edge.sip.events import Event, FlowClosed, ResponseReceived, TransactionTimedOut, TransportFailed
 from edge.sip.flow import Address, Flow
