@@ -210,7 +210,7 @@ class Edge:
             known=lambda host: (
                 self.registrar.has_bindings_from(host)
                 or self.carriers.at(host)
-                or identifier.is_certified(self.driver.certified_peers.names_from(host))
+                or identifier.is_certified(self.driver.connections.certified_peers.names_from(host))
             ),
             welcome=self.welcome(settings),
         )
@@ -248,7 +248,7 @@ class Edge:
             RegistrationsTable(acquire, settings.edge_name),
             clock,
             self.snapshot,
-            self.driver.taken_over,
+            self.driver.connections.taken_over,
         )
         self.qualifier = Qualifier(self.registrar, exchange, self.driver, self.ids, settings.realm, self._random.random)
         self.carriers = Carriers(
@@ -312,7 +312,7 @@ class Edge:
         identifier = Identifier(self.carriers, self.registrar.at, self.driver, self.domains(settings))
         self.identifier = identifier
         peers = KnownPeers(self.carriers.at)
-        self.driver.handshake_failed = FailedHandshakes(peers.at, clock.now)
+        self.driver.connections.handshake_failed = FailedHandshakes(peers.at, clock.now)
         self.authenticator = authenticator = Authenticator(
             DigestSettings(settings.realm, settings.digest_algorithms),
             Nonces(secrets.token_bytes(32)),
@@ -438,7 +438,8 @@ class Edge:
         """Before another program takes the place of this one: what is written behind is written, faxes end."""
         await self.faxes.stop()
         until = self.clock.now() + STOP_SECONDS
-        while (self.keeper.pending or self.writer.unsynced or self.driver.unsent) and self.clock.now() < until:
+        keeper, writer, connections = self.keeper, self.writer, self.driver.connections
+        while (keeper.pending or writer.unsynced or connections.unsent) and self.clock.now() < until:
             await moment()
 
     def go(self) -> NoReturn:
@@ -446,7 +447,7 @@ class Edge:
         connections and the relay stay. Does not return; what this program does after it is never done."""
         if self._journal is not None:
             self._journal.flush()
-        self.driver.hand_over()
+        self.driver.connections.hand_over()
         inherited.leave(self.driver.listening())
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
@@ -454,7 +455,7 @@ class Edge:
         """Read all TLS files again; connections from now on use them, those that are up go on. Raises TlsFileError, in
         words, and then changes nothing."""
         self.tls.reload()
-        self.driver.tls_client = self.tls.client
+        self.driver.connections.tls_client = self.tls.client
         expires = self.tls.expires
         log.info("tls.reloaded", expires=expires.isoformat() if expires is not None else None)
 
@@ -624,7 +625,7 @@ async def serve(settings: Settings, load: Callable[[], Settings] | None = None) 
                     edge.upgrade.clear()
                     if await new_program_works():
                         await edge.make_ready_to_go()
-                        log.info("edge.upgrading", calls=len(edge.calls), connections=edge.driver.connections)
+                        log.info("edge.upgrading", calls=len(edge.calls), connections=len(edge.driver.connections))
                         lines.close()
                         edge.go()
         finally:

@@ -60,8 +60,9 @@ def _strangers(edge: Edge, new: Settings) -> None:
 
 
 def _connections(edge: Edge, new: Settings) -> None:
-    edge.driver.limits = replace(edge.driver.limits, silence=new.connection_timeout)
-    edge.driver.tls_wildcards = new.tls_wildcards
+    connections = edge.driver.connections
+    connections.limits = replace(connections.limits, silence=new.connection_timeout)
+    connections.tls_wildcards = new.tls_wildcards
 
 
 def _traces(edge: Edge, new: Settings) -> None:

@@ -276,7 +276,7 @@ class Views:
             fax_mails=edge.faxes.mails,
             bans=edge.bans.count(),
             draining=edge.admission.draining,
-            connections=edge.driver.connections,
+            connections=len(edge.driver.connections),
             retransmissions=edge.driver.resent,
             snapshot_age=edge.store.age(),
             attempts=edge.calls.books.begun,

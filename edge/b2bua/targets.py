@@ -155,7 +155,7 @@ async def _static_trunk(
     engine: Engine, target: Target, trunk: Trunk, called: CalledNumber, a_invite: Request, dress: Dress
 ) -> Prepared | Refusal:
     try:
-        where, flow = await static_way(engine.reach, engine.driver.certified_peers, trunk)
+        where, flow = await static_way(engine.reach, engine.driver.connections.certified_peers, trunk)
     except (ResolveError, ConnectError) as error:
         return Refusal(Reason.NOT_REGISTERED, str(error))
     uri = replace(where, user=encode_user(called.in_uri or trunk.username or trunk.name))

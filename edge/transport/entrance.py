@@ -10,7 +10,7 @@ import socket
 from collections.abc import Callable
 from typing import Protocol
 
-from edge.transport.tcp import StreamConnection
+from edge.transport.tcp import StreamConnection, StreamLimits
 
 _BATCH = 64  # connections accepted before other work of the loop gets its turn
 _PAUSE = 0.5  # seconds without accepting when the process has no file descriptors left
@@ -18,6 +18,8 @@ _PAUSE = 0.5  # seconds without accepting when the process has no file descripto
 
 class Doorkeeper(Protocol):
     """Decides who may shake hands."""
+
+    limits: StreamLimits
 
     def may_enter(self, host: str) -> bool:
         """A peer wants to begin a handshake; True counts it until `entered`."""
@@ -35,13 +37,11 @@ class Entrance:
         self,
         keeper: Doorkeeper,
         sock: socket.socket,
-        seconds: float,
         connection: Callable[[], StreamConnection],
     ) -> None:
-        """`seconds`: how long a handshake may take. `connection` makes what reads behind it."""
+        """`connection` makes what reads behind it."""
         self._keeper = keeper
         self._sock = sock
-        self._seconds = seconds
         self._connection = connection
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -82,7 +82,7 @@ class Entrance:
         failure: Exception | None = None
         connection = self._connection()
         try:
-            async with asyncio.timeout(self._seconds):
+            async with asyncio.timeout(self._keeper.limits.handshake):
                 await self._loop.connect_accepted_socket(lambda: connection, sock)
                 await connection.opened
         except OSError as error:  # SSLError and TimeoutError are such

@@ -204,7 +204,7 @@ async def test_lost_connection_is_registered_again_at_once(
     async with our_side(carrier_at(kamailio, transport), tls=client_context(certificate.authority)) as side:
         before = await side.until("kamailio", lambda s: s.state == "registered")
         assert before.flow is not None
-        side.driver._connections[before.flow.connection].abort()
+        side.driver.connections._connections[before.flow.connection].abort()
         after = await side.until("kamailio", lambda s: s.state == "registered" and s.flow != before.flow, 1)
         assert len(kamailio.registered(ACCOUNT)) == 1
         assert side.moves == [(before.flow, after.flow)], "calls follow"

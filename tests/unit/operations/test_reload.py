@@ -39,7 +39,7 @@ class Parts:
         self.engine = SimpleNamespace(call_timers=CallTimers())
         self.registrar = SimpleNamespace(settings=RegistrarSettings())
         self.guard = Guard()
-        self.driver = SimpleNamespace(limits=StreamLimits(), tls_wildcards=False)
+        self.driver = SimpleNamespace(connections=SimpleNamespace(limits=StreamLimits(), tls_wildcards=False))
         self.authenticator = SimpleNamespace(offer=lambda algorithms: self.done.append(f"offer {algorithms}"))
         self.identifier = SimpleNamespace(domains=frozenset())
         self.strangers = SimpleNamespace(only_register=False)
@@ -129,7 +129,7 @@ async def test_who_is_answered_and_how_changes(lines: Lines) -> None:
     assert parts.done == ["certificates", "offer ('MD5',)"]
     assert parts.guard.welcome == (ip_network("192.0.2.0/24"),)
     assert parts.identifier.domains == {"sip.example"} and not parts.strangers.only_register
-    assert parts.driver.limits == StreamLimits(silence=60) and parts.driver.tls_wildcards
+    assert parts.driver.connections.limits == StreamLimits(silence=60) and parts.driver.connections.tls_wildcards
     await reload()
     assert parts.guard.welcome is None and not parts.identifier.domains and parts.strangers.only_register
 

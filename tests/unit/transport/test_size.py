@@ -83,7 +83,7 @@ async def test_over_real_sockets() -> None:
     """The connection goes to the same address and port, and carries the request."""
     async with node("udp") as ours, node("tcp") as theirs:
         listening = Listener("tcp", Address("127.0.0.1", port()), Address("127.0.0.1", 0))
-        ours.driver._advertised[("tcp", listening.bind)] = listening.bind
+        ours.driver._advertised.add("tcp", listening.bind, listening.bind)
         udp = Flow("udp", ours.address, theirs.address)
         flow = await Sizes(ours.driver).fitting(udp, 2000)
         assert flow.transport == "tcp"

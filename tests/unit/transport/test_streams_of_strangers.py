@@ -27,7 +27,7 @@ async def test_half_a_message_is_not_waited_for() -> None:
             with suppress(ConnectionError):
                 await reader.read()
         dripping.cancel()
-        assert b.driver.connections == 1 and not other.at_eof()
+        assert len(b.driver.connections) == 1 and not other.at_eof()
         for stream in (slow, steady):
             stream.close()
 
@@ -73,9 +73,9 @@ async def test_silent_strangers_make_room() -> None:
             writer.write(wire())
             await b.heard(RequestReceived)
             await asyncio.sleep(0.01)
-            b.driver._close_idle()
+            b.driver.connections._close_idle()
             if not known:
                 async with asyncio.timeout(5):
                     await reader.read()
-            assert b.driver.connections == (1 if known else 0)
+            assert len(b.driver.connections) == (1 if known else 0)
             writer.close()

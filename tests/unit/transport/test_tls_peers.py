@@ -111,7 +111,7 @@ async def refused(tls: Tls, at: Address, name: str, *, wildcards: bool = False) 
         try:
             await ours.driver.flow_to(ResolvedHop("tls", at, name))
         except ConnectError as error:
-            assert ours.driver.connections == 0
+            assert len(ours.driver.connections) == 0
             return str(error)
     return ""
 
@@ -178,7 +178,7 @@ async def test_names_of_a_peers_certificate(tmp_path: Path) -> None:
         chain, key = issue(tmp_path, "forged.example", trustme.CA())
         _, said = await s_client(edge.address, "-tls1_2", "-cert", str(chain), "-key", str(key))
         assert "unexpected eof" in said or "alert" in said, said
-        assert edge.driver.connections <= 2
+        assert len(edge.driver.connections) <= 2
 
 
 async def test_renewal_drops_nobody(tmp_path: Path) -> None:
@@ -191,10 +191,10 @@ async def test_renewal_drops_nobody(tmp_path: Path) -> None:
         for file, new in zip((chain, key), issue(tmp_path, "new.example"), strict=True):
             file.write_bytes(new.read_bytes())
         tls.reload()
-        edge.driver.tls_client = tls.client
+        edge.driver.connections.tls_client = tls.client
         phone.driver.send_request(request(), flow)
         await edge.heard(RequestReceived)
-        assert phone.driver.connections == 1
+        assert len(phone.driver.connections) == 1
         _, writer = await asyncio.open_connection(
             *edge.address, ssl=client_context(tls.files.authorities), server_hostname="new.example"
         )
@@ -219,7 +219,7 @@ async def test_slow_handshakes_hold_up_nobody(tmp_path: Path) -> None:
                 sock.setblocking(False)
                 assert await asyncio.get_running_loop().sock_recv(sock, 1) == b""
                 sock.close()
-        assert edge.driver.connections == 1
+        assert len(edge.driver.connections) == 1
 
 
 async def test_handshake_flood_of_one_source(tmp_path: Path) -> None:
@@ -236,7 +236,7 @@ async def test_handshake_flood_of_one_source(tmp_path: Path) -> None:
             flood.append(sock)
         context = client_context(tls.files.authorities)
         _, writer = await asyncio.open_connection(*edge.address, ssl=context, server_hostname="edge.example")
-        flooding = edge.driver._shaking["127.0.0.9"]
+        flooding = edge.driver.connections._shaking["127.0.0.9"]
         writer.close()
         for sock in flood:
             sock.close()
