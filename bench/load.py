@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import os
 import re
+import signal
 import sys
 import threading
 import time
@@ -133,7 +134,11 @@ class Sipp:
         rate: float = 10,
         lines: Path | None = None,
         pause_ms: int = 0,
+        delays: bool = True,
+        patience: float = 0,
     ) -> None:
+        """`delays`: keep a line of each call for `delays`; `patience`: seconds after which a call that hears nothing
+        has failed, 0: never."""
         self.scenario = scenario
         office.folder.mkdir(exist_ok=True)
         number = len(list(office.folder.glob(f"{scenario}-*")))
@@ -148,7 +153,11 @@ class Sipp:
             "-trace_stat", "-fd", "1", "-stf", str(self.folder / "stat.csv"),
         ]  # fmt: skip
         if calls:
-            command += ["-m", str(calls), "-r", f"{rate:g}", "-l", str(calls), "-trace_rtt", "-rtt_freq", "1"]
+            command += ["-m", str(calls), "-r", f"{rate:g}", "-l", str(calls)]
+        if calls and delays:
+            command += ["-trace_rtt", "-rtt_freq", "1"]
+        if patience:
+            command += ["-recv_timeout", f"{patience * 1000:.0f}"]
         if lines is not None:
             command += ["-inf", str(lines)]
         if scenario == "phone_calls":
@@ -162,6 +171,10 @@ class Sipp:
     def finish(self, timeout: float) -> None:
         """Wait until all calls are done."""
         self.process.wait(timeout)
+
+    def place_no_more(self) -> None:
+        """End once the calls that are up are over."""
+        self.process.process.send_signal(signal.SIGUSR1)
 
     def stop(self) -> None:
         self.process.stop()

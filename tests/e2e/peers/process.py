@@ -26,12 +26,16 @@ class Output:
         self.name = name
         self.log = log
         self.lines: list[str] = []
+        self.kept: re.Pattern[str] | None = None
+        """Once set, only lines that match are kept: for runs of hours."""
         self.closed = False
         self._arrived = threading.Condition()
         log.parent.mkdir(parents=True, exist_ok=True)
         self._file = log.open("a", encoding="utf-8")
 
     def add(self, line: str) -> None:
+        if self.kept is not None and not self.kept.search(line):
+            return
         with self._arrived:
             self._file.write(f"{time.monotonic():.3f} {line}\n")
             self._file.flush()
