@@ -39,8 +39,14 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 class Office:
     """One running edge with a static carrier and an office whose phones are registered; ends with `stop`."""
 
-    def __init__(self, folder: Path, settings: Mapping[str, object], budget: Mapping[str, int] | None = None) -> None:
-        """`budget`: of the account and of each seat."""
+    def __init__(
+        self,
+        folder: Path,
+        settings: Mapping[str, object],
+        budget: Mapping[str, int] | None = None,
+        database_url: str = "",
+    ) -> None:
+        """`budget`: of the account and of each seat. `database_url`: of a server that is not the edge's own."""
         self.folder = folder
         self._budget = budget
         self.carrier_port = take_port()
@@ -48,6 +54,7 @@ class Office:
         self.probe_port = take_port()
         self.edge = Edge(
             folder / "edge",
+            database_url=database_url,
             settings={"media_ports": MEDIA_PORTS, "guard_rate": 5000, "guard_burst": 20000, **settings},
         )
         # what a carrier dials, and what a phone dials with its name and password, a line per call in turn
@@ -91,14 +98,21 @@ class Office:
 
     def processes(self) -> dict[str, list[int]]:
         """Process ids by what they are."""
-        postmaster = int((self.edge.data / "database/postmaster.pid").read_text().split()[0])
         children = _children(self.signalling)
         relay = [pid for pid in children if b"media.relay.process" in Path(f"/proc/{pid}/cmdline").read_bytes()]
         return {
             "signalling": [self.signalling],
             "relay": relay,
-            "PostgreSQL": [postmaster, *_children(postmaster)],
+            "PostgreSQL": self._postgres(),
         }
+
+    def _postgres(self) -> list[int]:
+        """Of the edge's own server."""
+        named = self.edge.data / "database/postmaster.pid"
+        if not named.exists():
+            return []
+        postmaster = int(named.read_text().split()[0])
+        return [postmaster, *_children(postmaster)]
 
     def at_rest(self, timeout: float = 30.0) -> None:
         """Wait until no call is up and every record is in the database."""
