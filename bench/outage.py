@@ -4,10 +4,10 @@ python bench/outage.py                               an hour without PostgreSQL,
 python bench/outage.py --minutes 2 --rate 25         as long as there is time for
 python bench/outage.py --folder results              keep each look as a line of outage.jsonl, and logs
 
-Half of the calls come from the carrier, half go out from phones that have to show their password; some thirty more are long.
-PostgreSQL gets SIGQUIT, which ends it at once, and so recovers from its log when it is started again. It ends with status 1
-where a call failed or was refused, a record is missing, double or not in order, channels are counted wrongly, or a phone
-could not register.
+Half of the calls come from the carrier, half go out from phones that have to show their password; some thirty more are
+long. PostgreSQL gets SIGQUIT, which ends it at once, and so recovers from its log when it is started again. Status 1 at
+the end: a call failed or was refused, a record is missing, double or not in order, channels are counted wrongly, or a
+phone could not register.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import asyncpg
-from load import CARRIER, PHONES, Office, Sipp, memory, pause, poll
+from load import CARRIER, PHONES, Office, Sipp, pause, poll
 from soak import HEADING, Sample, look
 
 from config.embedded import EmbeddedPostgres
@@ -107,7 +107,9 @@ class Run:
         with self._results.open("a") as file:
             file.write(json.dumps(asdict(self.samples[-1])) + "\n")
         print(self.samples[-1], flush=True)
-        sipp = Sipp(self.office, "register", PHONES, self.office.probe_port, calls=1, rate=1, lines=self.office.probe_seat)
+        sipp = Sipp(
+            self.office, "register", PHONES, self.office.probe_port, calls=1, rate=1, lines=self.office.probe_seat
+        )
         try:
             sipp.finish(30)
         finally:

@@ -337,6 +337,7 @@ class Edge:
         file = JournalFile(settings.data_dir / "journal")
         self._journal = Journal(file, self.calls, wires, self.channels.held, clock, boot)
         self._journal.synced = lambda: self.writer.synced
+        self._journal.on_error = lambda call, error: self.engine.internal_error("journal.save", error, call=call)
         self.writer.on_call = self._journal.recorded
         self._journal.attach()
         reload.resume()

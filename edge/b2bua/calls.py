@@ -41,6 +41,8 @@ class Calls:
 
         self.on_over: Callable[[CallRunner], None] = _nobody
         """Called for each call that has its outcome, with its legs as they are."""
+        self.on_parted: Callable[[tuple[str, ...]], None] = _unheard
+        """Called with our tags of dialogs that are over, and linger from now on."""
         self.waiting: dict[str, None] = {}
         """Ids of calls of an earlier process that are up and not put back yet (`edge.b2bua.reload`)."""
         self.on_missing: Callable[[str], None] = lambda tag: None
@@ -74,6 +76,7 @@ class Calls:
 
     def _linger(self, now: float, tags: tuple[str, ...]) -> None:
         self._finished.append((now + LINGER, tags))
+        self.on_parted(tags)
         self.forget(now)
 
     def forget(self, now: float) -> None:
@@ -81,6 +84,14 @@ class Calls:
         while self._finished and self._finished[0][0] <= now:
             for tag in self._finished.popleft()[1]:
                 self._legs.pop(tag, None)
+
+    def lingering(self) -> list[str]:
+        """Our tags of dialogs that are over and still answer."""
+        return [tag for _, tags in self._finished for tag in tags]
+
+    def dialog(self, tag: str) -> Leg | None:
+        """The leg whose dialog has this local tag; not those of calls that wait."""
+        return self._legs.get(tag)
 
     def move(self, kind: str, name: str, old: Flow, new: Flow) -> None:
         """A seat, trunk or carrier has come back another way (a phone with a new address, a connection that was opened
@@ -145,6 +156,10 @@ def _refuse(call: CallRunner, leg_id: LegId, to: ReferTo) -> None:
 
 def _nobody(call: CallRunner) -> None:
     """Keeps nothing of calls."""
+
+
+def _unheard(tags: tuple[str, ...]) -> None:
+    """Keeps nothing of dialogs that are over."""
 
 
 async def _no_fax(call: CallRunner, box: Target) -> Refusal | None:

@@ -32,12 +32,17 @@ class Quiet:
             again = self._leg._authorize(self._request, response) if self._leg._authorize else None
             if again is not None and self._leg.dialog is not None:
                 self._leg.dialog.local_cseq = max(self._leg.dialog.local_cseq, again.cseq.number)
+                if self._leg._farewell is self._request:
+                    self._leg._farewell = again
+                self._request = again
                 self._leg.port.request(again, self._leg.flow, self)
                 return
         if response.status >= 200:
             self.on_no_response(tx)
 
     def on_no_response(self, tx: TransactionId) -> None:
+        if self._leg._farewell is self._request:
+            self._leg._farewell = None
         if self._then is not None:
             self._then()
 

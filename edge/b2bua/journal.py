@@ -10,8 +10,9 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from edge.b2bua import saved_runner
-from edge.b2bua.calls import Calls
+from edge.b2bua import parted, saved_runner
+from edge.b2bua.calls import LINGER, Calls
+from edge.b2bua.leg import Leg
 from edge.b2bua.runner import CallRunner
 from edge.b2bua.saved_leg import Wires
 from edge.b2bua.saved_runner import Held
@@ -25,7 +26,7 @@ log = get_logger("journal")
 BEHIND = 0.02
 """Seconds that the journal is behind the calls at most."""
 HEARTBEAT = 1.0
-ROUTE, STATE, RECORD, ALIVE = b"P", b"S", b"R", b"H"
+ROUTE, STATE, RECORD, PARTED, ALIVE = b"P", b"S", b"R", b"E", b"H"
 _SMALLEST = 16 * 1024 * 1024
 """Bytes that a segment has room for beyond twice what its calls needed when it began."""
 _AT_ONCE = 40
@@ -59,18 +60,27 @@ class Journal:
         self._marked: dict[str, CallRunner] = {}
         self._frames: list[Frame] = []
         self._kept: deque[tuple[int, Frame]] = deque()
+        self._parting: list[str] = []
+        self._parted: dict[str, tuple[float, Frame]] = {}
+        """Dialogs that are over, by our tags, oldest first, with when they are forgotten."""
+        self._unheard: dict[str, Leg] = {}
+        """Those of them of which the peer has not heard it."""
         self._old: deque[str] = deque()
         self._rotating = False
         self._room = _SMALLEST
         self._timer: asyncio.TimerHandle | None = None
         self._heart: asyncio.TimerHandle | None = None
         self._broken = False
+        self.on_error: Callable[[str, BaseException], None] = _raise
+        """Hears of a call that cannot be written, which must not keep the others from it."""
         self.synced: Callable[[], int] = lambda: 0
         """Number of the last record that is in the spool, with all before it."""
 
     def attach(self) -> None:
         """Begin: calls that are up are written anew, a few at a time, and then what earlier processes wrote goes."""
         self._calls.on_change = self.mark
+        self._calls.on_parted = self.parted
+        self._parting += self._calls.lingering()
         for call_id in (*(call.id for call in self._calls.live()), *self._calls.waiting):
             self._written[call_id] = _Written()
         self._begin_segment()
@@ -80,6 +90,12 @@ class Journal:
     def mark(self, call: CallRunner) -> None:
         """Something happened to a call."""
         self._marked[call.id] = call
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(BEHIND, self.flush)
+
+    def parted(self, tags: tuple[str, ...]) -> None:
+        """Dialogs of ours are over."""
+        self._parting += tags
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(BEHIND, self.flush)
 
@@ -100,6 +116,7 @@ class Journal:
             self._timer = None
         marked, self._marked = self._marked, {}
         self._note(marked.values())
+        self._note_parted()
         for _ in range(min(_AT_ONCE, len(self._old))):
             call_id = self._old.popleft()
             if self._calls.waits(call_id):
@@ -123,13 +140,15 @@ class Journal:
     def close(self) -> None:
         """End; without a live call and with all records in the spool nothing is left behind."""
         self._calls.on_change = _ignore
+        self._calls.on_parted = _unheard
+        self._look_at_unheard()
         self.flush()
         for timer in (self._timer, self._heart):
             if timer is not None:
                 timer.cancel()
         self._timer = self._heart = None
         self._forget()
-        if not self._written and not self._kept:
+        if not self._written and not self._kept and not self._parted:
             self._file.drop_before(self._file.segment + 1)
         self._file.close()
 
@@ -138,21 +157,48 @@ class Journal:
         closing = self._calls.books.closing
         segment = self._file.segment
         for call in calls:
-            call_id = call.id
-            if call_id not in closing and self._calls.get(call_id) is not call:
+            if call.id not in closing and self._calls.get(call.id) is not call:
                 continue  # its record is written: what its legs still do concerns nobody
-            written = self._written.get(call_id)
-            if written is None:
-                written = self._written[call_id] = _Written()
-            key = call_id.encode()
-            plan = call.plan
-            steps = len(plan.trace.steps)
-            if written.plan is not plan or written.steps != steps or written.segment != segment:
-                self._frames.append(Frame(ROUTE, key, encode(saved_runner.route(call))))
-                written.plan, written.steps = plan, steps
-            saved = saved_runner.save(call, self._wires, self._held, now)
-            self._frames.append(Frame(STATE, key, encode(saved_runner.head(saved)) + b"\n" + encode(saved)))
-            written.segment = segment
+            try:
+                self._note_one(call, now, segment)
+            except Exception as error:
+                self.on_error(call.id, error)
+
+    def _note_one(self, call: CallRunner, now: float, segment: int) -> None:
+        written = self._written.get(call.id)
+        if written is None:
+            written = self._written[call.id] = _Written()
+        key = call.id.encode()
+        plan = call.plan
+        steps = len(plan.trace.steps)
+        if written.plan is not plan or written.steps != steps or written.segment != segment:
+            self._frames.append(Frame(ROUTE, key, encode(saved_runner.route(call))))
+            written.plan, written.steps = plan, steps
+        saved = saved_runner.save(call, self._wires, self._held, now)
+        self._frames.append(Frame(STATE, key, encode(saved_runner.head(saved)) + b"\n" + encode(saved)))
+        written.segment = segment
+
+    def _note_parted(self) -> None:
+        tags, self._parting = self._parting, []
+        now = self._clock.now()
+        for tag in tags:
+            leg = self._calls.dialog(tag)
+            if leg is None or (leg.dialog is None and not parted.under_way(leg)):
+                continue
+            saved = parted.save(leg, self._wires, now)
+            frame = Frame(PARTED, tag.encode(), encode(saved))
+            until, _ = self._parted.get(tag, (now + LINGER, None))
+            self._parted[tag] = until, frame
+            self._frames.append(frame)
+            if saved.leg is not None:
+                self._unheard[tag] = leg
+
+    def _look_at_unheard(self) -> None:
+        """Write anew which peers have heard by now that their dialogs are over."""
+        heard = [tag for tag, leg in self._unheard.items() if not parted.under_way(leg)]
+        for tag in heard:
+            del self._unheard[tag]
+        self._parting += heard
 
     def _begin_segment(self) -> None:
         """Calls are written anew a few at a time; the segments before are needed until all are."""
@@ -164,6 +210,7 @@ class Journal:
         self._frames.append(Frame(ALIVE, b"", self._alive()))
         self._forget()
         self._frames += [frame for _, frame in self._kept]
+        self._frames += [frame for _, frame in self._parted.values()]
         self._old.extend(self._written)
 
     def _end_rotation(self) -> None:
@@ -203,7 +250,8 @@ class Journal:
     def _beat(self) -> None:
         """Say that this process lives: what a crash leaves behind ended after the last of these."""
         self._forget()
-        if self._written:
+        self._look_at_unheard()
+        if self._written or self._parting:
             self._frames.append(Frame(ALIVE, b"", self._alive()))
             if self._timer is None:
                 self.flush()
@@ -214,10 +262,25 @@ class Journal:
         synced = self.synced()
         while self._kept and self._kept[0][0] <= synced:
             self._kept.popleft()
+        now = self._clock.now()
+        while self._parted:
+            tag, (until, _) = next(iter(self._parted.items()))
+            if until > now:
+                break
+            del self._parted[tag]
+            self._unheard.pop(tag, None)
 
     def _alive(self) -> bytes:
         now = [self._clock.now(), self._clock.utcnow().timestamp(), self._boot]
         return encode(now)
+
+
+def _raise(call_id: str, error: BaseException) -> None:
+    raise error
+
+
+def _unheard(tags: tuple[str, ...]) -> None:
+    """Nothing is kept any more."""
 
 
 def _ignore(call: CallRunner) -> None:

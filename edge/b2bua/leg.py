@@ -58,6 +58,7 @@ class Leg:
         "_authorize",
         "_customer",
         "_emit",
+        "_farewell",
         "_incoming",
         "_local_sdp",
         "_outgoing",
@@ -119,6 +120,8 @@ class Leg:
         self._referred = 0
         self._parting: tuple[int | None, Callable[[], None] | None] | None = None
         """The BYE that waits for the ACK of our 2xx: its cause, and who hears of it."""
+        self._farewell: Request | None = None
+        """Our BYE, until it is answered."""
 
     owns_call_id = False
     """Whether this side made the Call-ID: it waits longer after requests that crossed."""
@@ -382,6 +385,7 @@ class Leg:
         request = self.dialog.request("BYE")
         if q850 is not None:
             request.headers.add("Reason", reason_header(q850))
+        self._farewell = request
         self.port.request(request, self.flow, Quiet(self, request, then))
 
     def ack(self, sdp: bytes | None) -> None:

@@ -1,7 +1,7 @@
 """Legs that are over as values and back, for as long as a peer may still speak of them or has not heard of it.
 
-The journal keeps them for `LINGER`: a BYE that comes again after a restart is answered as it was before, and one of ours
-that was not answered is repeated until it is.
+The journal keeps them for `LINGER`: a BYE that comes again after a restart is answered as it was before, and one of
+ours that was not answered is repeated until it is.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from edge.b2bua.leg import Leg
 from edge.b2bua.saved_leg import SavedLeg, Wires
 from edge.b2bua.uac_leg import UacLeg
 from edge.sip.dialog.dialog import Dialog
-from edge.sip.flow import Flow
-from edge.sip.addr import HostPort
+from edge.sip.flow import Address, Flow
+
+_NOWHERE = Flow("udp", Address("0.0.0.0", 0), Address("0.0.0.0", 0))
 
 
 @dataclass(slots=True)

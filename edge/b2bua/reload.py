@@ -14,9 +14,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dialplan.model import Direction, TargetKind
-from edge.b2bua import saved_runner
+from edge.b2bua import parted, saved_runner
+from edge.b2bua.calls import LINGER
 from edge.b2bua.engine import Engine
-from edge.b2bua.journal import ALIVE, RECORD, ROUTE, STATE
+from edge.b2bua.journal import ALIVE, PARTED, RECORD, ROUTE, STATE
+from edge.b2bua.parted import SavedParted
 from edge.b2bua.port import ClientHandler
 from edge.b2bua.runner import CallRunner
 from edge.b2bua.saved_runner import Head, SavedRoute, SavedRunner
@@ -59,6 +61,8 @@ class Found:
     """Seconds from its clock to ours."""
     calls: dict[str, Written] = field(default_factory=dict)
     records: dict[str, bytes] = field(default_factory=dict)
+    parted: dict[str, SavedParted] = field(default_factory=dict)
+    """Dialogs that ended within the last `LINGER` seconds, by our tags."""
     unreadable: int = 0
 
     def read(self, call_id: str) -> tuple[SavedRoute, SavedRunner] | None:
@@ -94,6 +98,7 @@ def read_journal(folder: Path, clock: Clock, boot: str) -> Found:
     states: dict[bytes, bytes] = {}
     routes: dict[bytes, bytes] = {}
     records: dict[bytes, bytes] = {}
+    over: dict[bytes, bytes] = {}
     alive = b""
     for kind, key, content in read(folder):
         if kind == STATE:
@@ -102,6 +107,8 @@ def read_journal(folder: Path, clock: Clock, boot: str) -> Found:
             routes[key] = content
         elif kind == RECORD:
             records[key] = content
+        elif kind == PARTED:
+            over[key] = content
         elif kind == ALIVE:
             alive = content
     found = Found(last=clock.utcnow())
@@ -121,6 +128,15 @@ def read_journal(folder: Path, clock: Clock, boot: str) -> Found:
         except _NO_VALUE as error:
             found.lost(key.decode(), error)
     found.records = {key.decode(): line for key, line in records.items()}
+    for key, content in over.items():
+        try:
+            dialog = decode(SavedParted, parse(content))
+        except _NO_VALUE as error:
+            found.lost(key.decode(), error)
+            continue
+        dialog.at += found.shift
+        if clock.now() - dialog.at < LINGER:
+            found.parted[key.decode()] = dialog
     return found
 
 
@@ -157,8 +173,9 @@ class LiveWires:
 
     def left(self, timer: object) -> float:
         """See Wires."""
-        assert isinstance(timer, asyncio.TimerHandle) or hasattr(timer, "when")
-        return float(timer.when() - asyncio.get_running_loop().time())
+        # uvloop has no timer where there is nothing to wait for
+        when = getattr(timer, "when", None)
+        return float(when() - asyncio.get_running_loop().time()) if when is not None else 0.0
 
 
 class Reload:
@@ -192,6 +209,16 @@ class Reload:
             else:
                 self._make(call_id)
         calls.on_missing = self._missing
+        self._restore_parted()
+
+    def _restore_parted(self) -> None:
+        now = self._engine.driver.now()
+        for tag, saved in self._found.parted.items():
+            try:
+                parted.restore(tag, saved, self._engine, self._wires, max(0.0, now - saved.at))
+            except Exception as error:
+                self._engine.internal_error("journal.restore", error, tag=tag)
+        self._found.parted.clear()
 
     def _make(self, call_id: str) -> None:
         engine = self._engine

@@ -9,7 +9,7 @@ from typing import Protocol
 from edge.b2bua.early import EarlyDialogs
 from edge.b2bua.events import CallEvent, LegId
 from edge.b2bua.final_answer import FinalAnswer
-from edge.b2bua.in_dialog import Modification
+from edge.b2bua.in_dialog import Modification, Quiet
 from edge.b2bua.leg import Authorize, Leg
 from edge.b2bua.port import ClientHandler, LegPort
 from edge.b2bua.reliable_progress import ReliableProgress
@@ -179,6 +179,8 @@ class SavedLeg:
     cancelled: bool = False
     progress: SavedProgress | None = None
     early: dict[str, SavedEarly] = field(default_factory=dict)
+    farewell: SavedExchange | None = None
+    """Our BYE, which is not answered."""
 
 
 def _response(response: Response) -> SavedResponse:
@@ -220,10 +222,10 @@ def _dialog(dialog: Dialog) -> SavedDialog:
     )
 
 
-def save(leg: Leg, wires: Wires) -> SavedLeg:
-    """A value that shares what it can with the leg: to be written before the leg goes on."""
+def settled(leg: Leg) -> SavedLeg:
+    """A leg without what is under way in it."""
     caller = isinstance(leg, UasLeg)
-    saved = SavedLeg(
+    return SavedLeg(
         leg.id,
         caller,
         leg.flow,
@@ -238,6 +240,11 @@ def save(leg: Leg, wires: Wires) -> SavedLeg:
         leg._local_sdp,
         leg._remote_sdp,
     )
+
+
+def save(leg: Leg, wires: Wires) -> SavedLeg:
+    """A value that shares what it can with the leg: to be written before the leg goes on."""
+    saved = settled(leg)
     saved.peer_allows = leg._peer_allows
     saved.acks = leg._acks
     saved.unacknowledged = leg._unacknowledged
@@ -266,6 +273,8 @@ def save(leg: Leg, wires: Wires) -> SavedLeg:
     if leg._outgoing is not None and (found := wires.save_client(leg._outgoing)) is not None:
         refresh = isinstance(found[1], Modification) and found[1].refresh
         saved.outgoing = SavedExchange(found[0], _request(leg._outgoing), refresh)
+    if leg._farewell is not None and (found := wires.save_client(leg._farewell)) is not None:
+        saved.farewell = SavedExchange(found[0], _request(leg._farewell))
     return saved
 
 
@@ -314,6 +323,9 @@ def restore(
         if saved.answer is not None:
             leg._answer = _restore_answer(leg, saved.answer, port, wires, timers)
             leg._parting = (saved.parting, None)
+        if (bye := saved.farewell) is not None:
+            leg._farewell = request = bye.request.made()
+            wires.adopt(wires.restore(bye.tx, request), Quiet(leg, request), answered=False)
         return leg
     if isinstance(leg, UasLeg) and saved.tx is not None:
         if saved.progress is not None:

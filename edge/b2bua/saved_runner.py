@@ -112,8 +112,8 @@ def route(call: CallRunner) -> SavedRoute:
 def save(call: CallRunner, wires: Wires, held: Held, now: float) -> SavedRunner:
     """A value that shares what it can with the call: to be written before anything else happens."""
     if call._finish is not None:
-        # what its record says of the caller's leg
-        legs = [saved_leg.save(call.a, wires)] if isinstance(call.a, UasLeg) else []
+        # what its record says of the caller's leg; what is still to be said is written as `parted`
+        legs = [saved_leg.settled(call.a)] if isinstance(call.a, UasLeg) else []
     else:
         standing: dict[LegId, Leg] = call.transfer.standing if call.transfer is not None else {}
         legs = [

@@ -6,12 +6,17 @@ import json
 
 import pytest
 from peers import tones
+from peers.messages import Seen
 from peers.phone import Phone
 from peers.pjsua import Pjsua
 from peers.process import poll
-from peers.world import SEATS, SOMEBODY, World
+from peers.raw import Raw
+from peers.world import SEATS, SOMEBODY, STATIC_ADDRESS, World
 
 pytestmark = pytest.mark.phones
+
+LATER = ["unshare", "--time", "--fork", "--kill-child", "--monotonic", "46"]
+"""Starts a program whose monotonic clock is 46 s ahead (a time namespace, which wants root)."""
 
 
 def crash(world: World) -> None:
@@ -318,3 +323,163 @@ def test_reliable_ringing(world: World) -> None:
     world.peers.stop_phones()
     tones.assert_heard(bob.recording, 440)
     tones.assert_heard(alice.recording, 1010)
+
+
+# -- session timers (RFC 4028) -----------------------------------------------------------------------------------------
+
+
+def test_peer_refreshes_its_session(world: World) -> None:
+    """UPDATE and re-INVITE of a caller that keeps the session timer are answered as before the crash."""
+    phone = world.phone("baresip", "alice")
+    carrier = world.carrier_calls("uac_refreshes", SEATS["alice"][1], pause_ms=500)
+    phone.wait_incoming()
+    phone.answer()
+    phone.wait_established()
+    crash(world)
+    trace = carrier.wait()
+    phone.wait_closed()
+    for method in ("UPDATE", "INVITE"):
+        answer = trace.responses(200, method, "in")[-1]
+        assert answer.header("Session-Expires") == "90;refresher=uac", answer.text
+
+
+def test_edge_refreshes_sessions(world: World) -> None:
+    """The edge keeps the timers of both legs: after the restart it refreshes when it would have (UPDATE to the caller,
+    who allows it, re-INVITE to the called, who does not), on each leg alone. The new process's clock is 46 s ahead, so
+    that half of the interval is over."""
+    phone = world.sipp_phone("alice", "uas_is_refreshed")
+    carrier = world.carrier_calls("uac_is_refreshed", SEATS["alice"][1])
+    phone.wait_for(method="ACK")
+    tones.talk(0.1)
+    world.edge.kill()
+    program, world.edge.program = world.edge.program, [*LATER, *world.edge.program]
+    try:
+        world.edge.start()
+        called, caller = phone.wait(), carrier.wait()
+        poll(lambda: not live(world), "the call is over")
+        assert world.edge.metric("sip_edge_internal_errors_total") == 0
+    finally:
+        world.edge.program = program
+        world.edge.kill()
+        world.edge.start()
+    update, reinvite = caller.requests("UPDATE", "in")[0], called.requests("INVITE", "in")[-1]
+    assert update.header("Session-Expires") == reinvite.header("Session-Expires") == "90;refresher=uac"
+    assert reinvite.body == called.requests("INVITE", "in")[0].body
+    assert len(called.requests("INVITE", "in")) == 2 and len(caller.requests("INVITE", "in")) == 0
+
+
+# -- several contacts --------------------------------------------------------------------------------------------------
+
+
+def test_one_of_two_phones_answers(world: World) -> None:
+    """Both phones of a seat ring across the crash; the one that answers gets the call, the other stops ringing and
+    lists no missed call."""
+    alice = world.phone("pjsua2", "alice", tone=440)
+    desk = world.phone("baresip", "bobby", tone=1010)
+    other = world.phone("pjsua2", "bobby", address="127.0.0.32")
+    assert isinstance(other, Pjsua)
+    alice.dial(SEATS["bobby"][0])
+    desk.wait_incoming()
+    other.wait_incoming()
+    crash(world)
+    call = live(world)[0]["id"]
+    desk.answer()
+    alice.wait_established()
+    other.wait_closed()
+    (cancel,) = {message.text: message for message in other.trace.requests("CANCEL", "in")}.values()
+    assert "SIP;cause=200" in cancel.header("Reason")
+    tones.talk()
+    alice.hangup()
+    desk.wait_closed()
+    assert record(world, call)["outcome"] == "answered"
+    world.peers.stop_phones()
+    tones.assert_heard(alice.recording, 1010)
+
+
+# -- dialogs that ended just before the crash --------------------------------------------------------------------------
+
+
+def test_bye_of_the_edge_is_repeated(world: World) -> None:
+    """A BYE that nobody had answered when the daemon died comes again from the next one, and no more once answered."""
+    with Raw(world.edge.server(), address=STATIC_ADDRESS) as carrier:
+        phone = talking(world, carrier)
+        phone.hangup()
+        bye = request(carrier, "BYE")
+        crash(world)
+        again = request(carrier, "BYE")
+        assert again.text == bye.text
+        carrier.send(answered(again))
+        tones.talk(1)
+        crash(world)
+        assert carrier.receive(1) == ""
+
+
+def test_bye_comes_again_after_the_crash(world: World) -> None:
+    """The answer to a BYE is lost with the daemon: the next one answers it with 200 too. Nothing else can be meant."""
+    with Raw(world.edge.server(), address=STATIC_ADDRESS) as carrier:
+        phone = talking(world, carrier)
+        carrier.send(within("BYE", 2))
+        assert carrier.status() == 200
+        phone.wait_closed()
+        crash(world)
+        carrier.send(within("BYE", 2))
+        assert carrier.status() == 200
+        carrier.send(within("INFO", 3))
+        assert carrier.status() == 481
+        crash(world)
+        carrier.send(within("BYE", 4))
+        assert carrier.status() == 200
+
+
+_dialog: dict[str, str] = {}
+
+
+def talking(world: World, carrier: Raw) -> Phone:
+    """The carrier calls alice's phone, which answers; they talk."""
+    phone = world.phone("pjsua2", "alice")
+    sdp = (
+        f"v=0\r\no=- 1 1 IN IP4 {STATIC_ADDRESS}\r\ns=-\r\nc=IN IP4 {STATIC_ADDRESS}\r\nt=0 0\r\n"
+        "m=audio 9 RTP/AVP 8\r\n"
+    )
+    _dialog["Via"] = f"SIP/2.0/UDP {STATIC_ADDRESS}:{carrier.port};rport;branch=z9hG4bK"
+    called = SEATS["alice"][1]
+    carrier.send(
+        f"INVITE sip:{called}@{world.edge.server()} SIP/2.0\r\nVia: {_dialog['Via']}-1\r\n"
+        f"From: <sip:{SOMEBODY}@static.example>;tag=a\r\nTo: <sip:{called}@static.example>\r\n"
+        f"Call-ID: parted-{carrier.port}\r\nCSeq: 1 INVITE\r\nMax-Forwards: 70\r\n"
+        f"Contact: <sip:carrier@{STATIC_ADDRESS}:{carrier.port}>\r\n"
+        f"Content-Type: application/sdp\r\nContent-Length: {len(sdp)}\r\n\r\n{sdp}"
+    )
+    phone.wait_incoming()
+    phone.answer()
+    answer = carrier.final()
+    assert answer is not None and answer.status == 200
+    _dialog.update({name: answer.header(name) for name in ("From", "To", "Call-ID", "Contact")})
+    carrier.send(within("ACK", 1))
+    phone.wait_established()
+    tones.talk(0.2)
+    return phone
+
+
+def within(method: str, cseq: int) -> str:
+    """A request of the carrier in the dialog."""
+    return (
+        f"{method} {_dialog['Contact'].strip('<>')} SIP/2.0\r\nVia: {_dialog['Via']}-{method}-{cseq}\r\n"
+        + "".join(f"{name}: {_dialog[name]}\r\n" for name in ("From", "To", "Call-ID"))
+        + f"CSeq: {cseq} {method}\r\nMax-Forwards: 70\r\nContent-Length: 0\r\n\r\n"
+    )
+
+
+def request(carrier: Raw, method: str) -> Seen:
+    """The next request of this method that comes to the carrier."""
+    while text := carrier.receive(5):
+        seen = Seen("in", text)
+        if not seen.is_response and seen.method == method:
+            return seen
+    raise AssertionError(f"no {method} came")
+
+
+def answered(asked: Seen) -> str:
+    """200 to a request."""
+    lines = [f"{name}: {asked.header(name)}" for name in ("Via", "From", "To", "Call-ID", "CSeq")]
+    return "\r\n".join(["SIP/2.0 200 OK", *lines, "Content-Length: 0", "", ""])

@@ -80,6 +80,20 @@ async def test_what_happens_together_is_written_once(world: World) -> None:
     world.journal.close()
 
 
+async def test_a_call_that_cannot_be_written_does_not_keep_the_others(world: World) -> None:
+    """A fault of ours in one call is reported, and costs no other its life."""
+    world.journal.attach()
+    faults: list[str] = []
+    world.journal.on_error = lambda call_id, error: faults.append(call_id)
+    broken, sound = world.call("c1"), world.call("c2")
+    del broken.state
+    for call in (broken, sound):
+        world.calls.on_change(call)
+    world.journal.flush()
+    assert faults == ["c1"] and list(world.frames(STATE)) == [b"c2"]
+    world.journal.close()
+
+
 async def test_a_record_takes_the_place_of_its_call(world: World) -> None:
     """Until the spool has it; what the legs of the call still do is not written."""
     world.journal.attach()
