@@ -31,7 +31,7 @@ from config.snapshot import Snapshot
 from config.store import Store
 from config.tables.carrier_states import CarrierStatesTable
 from config.tables.registrations import RegistrationsTable
-from edge import audit
+from edge import audit, data_protection
 from edge.admin.http import AdminHttp, AdminPortTaken
 from edge.b2bua.call import CallTimers
 from edge.b2bua.calls import Calls
@@ -43,7 +43,7 @@ from edge.b2bua.sip_port import SipPort
 from edge.carriers.runner import Carriers
 from edge.cdr.spool import Spool, SpoolInUse
 from edge.cdr.tables import PostgresRecords
-from edge.cdr.writer import PurgeJob, RecordWriter
+from edge.cdr.writer import RecordWriter
 from edge.channels.postgres import PostgresCounts
 from edge.channels.shared import SharedChannels
 from edge.channels.upkeep import Upkeep
@@ -184,24 +184,19 @@ class Edge:
         def acquire() -> PoolAcquireContext[Record]:
             return self.store.pool().acquire()
 
-        self._journal: Journal | None = None
-        stack.callback(lambda: self._journal.close() if self._journal is not None else None)
+        self.journal: Journal | None = None
+        stack.callback(lambda: self.journal.close() if self.journal is not None else None)
         records = PostgresRecords(acquire)
-        self.writer = RecordWriter(Spool(settings.data_dir / "spool"), records, self.metrics)
+        spool, fax_spool = Spool(settings.data_dir / "spool"), FaxSpool(settings.data_dir / "fax")
+        self.writer = RecordWriter(spool, records, self.metrics)
         self._run(self.writer.run(), self.writer.close)
         self.records = records
         boot = boot_id()
         found = read_journal(settings.data_dir / "journal", clock, boot)
         for line in found.records.values():
             self.writer.put_again(line)
-        purge = self._purge = PurgeJob(
-            records,
-            clock.utcnow,
-            timedelta(days=settings.call_records_keep_days),
-            also=[lambda: self.tap.purge(self.driver.now()), lambda: self.kept.purge()],
-            purged=self.metrics.purged,
-            trusted=lambda: self.clock_watch.trusted,
-        )
+        purge = self._purge = data_protection.purge_job(self, acquire, spool, fax_spool)
+        self.erasures = data_protection.erasures(self, acquire, spool, fax_spool)
 
         timers = TimerConfig(t1=settings.t1, t2=settings.t2, t4=settings.t4, c=_TIMER_C)
         self.guard = Guard(
@@ -306,7 +301,7 @@ class Edge:
         )
         suspension = Suspension(self.calls)
         self.driver.elsewhere = Elsewhere(self.engine, self.driver.send, self.driver.is_open)
-        self.faxes = self._faxes(acquire, box)
+        self.faxes = self._faxes(acquire, box, fax_spool)
         self.faxes.start()
         stack.push_async_callback(self.faxes.stop)
         identifier = Identifier(self.carriers, self.registrar.at, self.driver, self.domains(settings))
@@ -335,11 +330,11 @@ class Edge:
         reload = Reload(found, self.engine, wires, self.admission.rings)
         reload.restore()
         file = JournalFile(settings.data_dir / "journal")
-        self._journal = Journal(file, self.calls, wires, self.channels.held, clock, boot)
-        self._journal.synced = lambda: self.writer.synced
-        self._journal.on_error = lambda call, error: self.engine.internal_error("journal.save", error, call=call)
-        self.writer.on_call = self._journal.recorded
-        self._journal.attach()
+        self.journal = Journal(file, self.calls, wires, self.channels.held, clock, boot)
+        self.journal.synced = lambda: self.writer.synced
+        self.journal.on_error = lambda call, error: self.engine.internal_error("journal.save", error, call=call)
+        self.writer.on_call = self.journal.recorded
+        self.journal.attach()
         reload.resume()
         self.driver.wake()
 
@@ -365,6 +360,7 @@ class Edge:
             self._run(neighbours.run(), neighbours.stop)
         self._run(self.carriers.run(), self.carriers.stop)
         self._run(purge.run(), purge.close)
+        self._run(self.erasures.run(), self.erasures.stop)
         self._run(self.budgets.run(), self.budgets.stop)
         self.qualifier.start()
         stack.callback(self.qualifier.stop)
@@ -446,8 +442,8 @@ class Edge:
     def go(self) -> NoReturn:
         """Let the program that is installed now take the place of this one, in this process: calls, listening sockets,
         connections and the relay stay. Does not return; what this program does after it is never done."""
-        if self._journal is not None:
-            self._journal.flush()
+        if self.journal is not None:
+            self.journal.flush()
         self.driver.connections.hand_over()
         inherited.leave(self.driver.listening())
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
@@ -503,10 +499,9 @@ class Edge:
 
     # -- parts ------------------------------------------------------------------------------------------------------
 
-    def _faxes(self, acquire: Acquire, box: SecretBox) -> FaxDesk:
+    def _faxes(self, acquire: Acquire, box: SecretBox, spool: FaxSpool) -> FaxDesk:
         settings = self.settings
         media = media_address(settings)
-        spool = FaxSpool(settings.data_dir / "fax")
         engine = FaxEngine(spool, FaxOptions(media, settings.media_ports))
         tables = FaxTables(acquire)
         outbox = self._outbox = Outbox(

@@ -231,10 +231,9 @@ class Views:
         """Read settings and certificates again."""
         return await self._edge.reload()
 
-    def forget(self, calls: Sequence[str]) -> int:
-        """Forget the messages of calls."""
-        edge = self._edge
-        return sum(edge.tap.forget(call) | edge.kept.forget(call) for call in calls)
+    async def erase(self) -> int:
+        """See AdminViews."""
+        return await self._edge.erasures.once()
 
     def budgets(self) -> Sequence[Mapping[str, object]]:
         """Each budget and what is used of it."""

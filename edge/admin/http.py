@@ -92,7 +92,7 @@ def application(views: AdminViews) -> web.Application:
         web.post("/budgets/reset", _reset_budget),
         web.post("/drain", _drain),
         web.post("/upgrade", _upgrade),
-        web.post("/forget", _forget),
+        web.post("/erase", _erase),
         web.post("/reload", _reload),
     ])  # fmt: skip
     return app
@@ -271,11 +271,8 @@ async def _reload(request: web.Request) -> web.Response:
     return _json({"changed": changed, "restart": restart})
 
 
-async def _forget(request: web.Request) -> web.Response:
-    calls = await request.json()
-    if not isinstance(calls, list) or not all(isinstance(call, str) for call in calls):
-        raise ValueError("ask with a list of ids of calls as body")
-    return _json({"forgotten": request.app[_VIEWS].forget(calls)})
+async def _erase(request: web.Request) -> web.Response:
+    return _json({"gone": await request.app[_VIEWS].erase()})
 
 
 async def _bans(request: web.Request) -> web.Response:

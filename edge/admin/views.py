@@ -202,8 +202,9 @@ class AdminViews(Protocol):
         ConfigError; then nothing changed."""
         ...
 
-    def forget(self, calls: Sequence[str]) -> int:
-        """Forget the messages of these calls (our ids of them); of how many there were any."""
+    async def erase(self) -> int:
+        """Carry out now what `privacy erase` asked for; how many messages and files went. Raises what asyncpg
+        raises."""
         ...
 
     def budgets(self) -> Sequence[Mapping[str, object]]:

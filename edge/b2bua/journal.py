@@ -67,6 +67,7 @@ class Journal:
         """Those of them of which the peer has not heard it."""
         self._old: deque[str] = deque()
         self._rotating = False
+        self._began = clock.now()
         self._room = _SMALLEST
         self._timer: asyncio.TimerHandle | None = None
         self._heart: asyncio.TimerHandle | None = None
@@ -136,6 +137,15 @@ class Journal:
             self._begin_segment()
         if (self._old or self._rotating) and self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(BEHIND, self.flush)
+
+    def renew(self, age: float = 0.0) -> int:
+        """Let go of what was written of calls that are over, where the oldest of it is `age` seconds old; 1 if so."""
+        if self._clock.now() - self._began < age:
+            return 0
+        self._begin_segment()
+        if self._timer is None:
+            self.flush()
+        return 1
 
     def close(self) -> None:
         """End; without a live call and with all records in the spool nothing is left behind."""
@@ -207,6 +217,7 @@ class Journal:
         except OSError as error:
             return self._failed(error)
         self._rotating = True
+        self._began = self._clock.now()
         self._frames.append(Frame(ALIVE, b"", self._alive()))
         self._forget()
         self._frames += [frame for _, frame in self._kept]

@@ -11,7 +11,9 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import threading
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,6 +43,7 @@ class Spool:
         folder.mkdir(mode=0o750, parents=True, exist_ok=True)
         self.folder = folder
         self._segment_bytes = segment_bytes
+        self._rejected_lock = threading.Lock()
         self._lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -101,9 +104,45 @@ class Spool:
 
     def set_aside(self, line: bytes, why: str) -> None:
         """Keep a record that the database will never take in `rejected.records`, for a person to look at."""
-        fd = os.open(self.folder / "rejected.records", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        with self._rejected_lock:
+            self._append_rejected(
+                self._rejected, b"# %b\n%b\n" % (why.replace("\n", " ").encode("utf-8", "replace"), line)
+            )
+
+    def thin_rejected(self, wanted: Callable[[bytes], bool]) -> int:
+        """Delete records that were set aside and are not `wanted`; how many. Raises OSError, and then deletes none."""
+        with self._rejected_lock:
+            if not self._rejected.exists():
+                return 0
+            kept, gone, why = b"", 0, b""
+            for line in self._rejected.read_bytes().splitlines(keepends=True):
+                if line.startswith(b"# "):
+                    why = line
+                elif wanted(line[1:]):
+                    kept += why + line
+                    why = b""
+                else:
+                    gone += 1
+                    why = b""
+            if gone:
+                aside = self._rejected.with_suffix(".new")
+                aside.unlink(missing_ok=True)
+                if kept:
+                    self._append_rejected(aside, kept)
+                    aside.replace(self._rejected)
+                else:
+                    self._rejected.unlink()
+            return gone
+
+    @property
+    def _rejected(self) -> Path:
+        return self.folder / "rejected.records"
+
+    @staticmethod
+    def _append_rejected(path: Path, data: bytes) -> None:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
         try:
-            _write(fd, b"# %b\n%b\n" % (why.replace("\n", " ").encode("utf-8", "replace"), line))
+            _write(fd, data)
             os.fsync(fd)
         finally:
             os.close(fd)

@@ -1,4 +1,4 @@
-"""The SQL of call detail records and refused calls: storing, reading, forgetting.
+"""The SQL of call detail records and refused calls: storing and reading.
 
 Records travel as JSON and PostgreSQL makes rows of them, so that each is encoded once for spool and table. Storing the
 same record twice stores it once: the id is the key.
@@ -7,10 +7,9 @@ same record twice stores it once: the id is the key.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, TypeAlias
 
 from edge.cdr.record import CALL_COLUMNS, REFUSED_COLUMNS
@@ -41,22 +40,6 @@ _STORE = f"""WITH calls AS ({_insert("call_records", CALL_COLUMNS, 1)}),
     refused AS ({_insert("refused_calls", REFUSED_COLUMNS, 2)})
     SELECT set_config('synchronous_commit', 'on', true)"""
 
-REFUSED_KEPT = timedelta(days=7)
-"""How long refused calls are kept (domain rules 5.11, 7.9); `sip_edge.purge_refused_calls` knows the same."""
-
-
-@dataclass(frozen=True, slots=True)
-class Purged:
-    """What a purge removed, and when the next refused call will have reached its age (None: there is none).
-
-    `others`: rows by kind, as `sip_edge.purge_leftovers` names them; kinds of which there were none are absent.
-    """
-
-    calls: int
-    refused: int
-    next_refused: datetime | None
-    others: Mapping[str, int] = field(default_factory=dict)
-
 
 class PostgresRecords:
     """Stores and reads records through connections that `acquire` gives. Methods raise what asyncpg raises."""
@@ -68,21 +51,6 @@ class PostgresRecords:
         """Store records (JSON of `edge.cdr.record.to_json`), all or none; those already there are left alone."""
         async with self._acquire() as connection:
             await connection.execute(_STORE, _array(calls), _array(refused))
-
-    async def purge(self, now: datetime, keep_calls: timedelta) -> Purged:
-        """Forget, as of `now`, what has reached its age: call records that ended `keep_calls` ago, refused calls of 7
-        days ago, and all that `sip_edge.purge_leftovers` knows (docs/operations.md, "What is kept")."""
-        async with self._acquire() as connection:
-            calls = await connection.fetchval("SELECT sip_edge.purge_call_records($1, $2)", keep_calls, now)
-            refused = await connection.fetchval("SELECT sip_edge.purge_refused_calls($1)", now)
-            others = await connection.fetch("SELECT what, gone FROM sip_edge.purge_leftovers($1, $2)", keep_calls, now)
-            oldest: datetime | None = await connection.fetchval("SELECT min(at) FROM sip_edge.refused_calls")
-        return Purged(
-            calls,
-            refused,
-            oldest + REFUSED_KEPT if oldest is not None else None,
-            {row["what"]: row["gone"] for row in others if row["gone"]},
-        )
 
     async def refusals(
         self,

@@ -9,9 +9,8 @@ database.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta
 from typing import Protocol
 
 import asyncpg
@@ -20,15 +19,12 @@ import structlog
 from config.store import AWAY
 from edge.cdr.record import CallRecord, Record, to_json
 from edge.cdr.spool import Batch, Spool
-from edge.cdr.tables import Purged
 
 MAX_PENDING = 100_000
 """Records held in memory while neither disk nor database take them."""
 _DATABASE_TIMEOUT = 20.0
 _FIRST_RETRY, _LAST_RETRY = 0.5, 15.0
 _SPOOL_RETRY = 1.0
-_PURGE_EVERY = 60.0
-SIX_MONTHS = timedelta(days=184)
 
 _CALL, _REFUSED = b"C", b"R"
 _REFUSED_BY_DATABASE = (
@@ -291,71 +287,3 @@ class RecordWriter:
 
 def _table(record: Record) -> str:
     return "call_records" if isinstance(record, CallRecord) else "refused_calls"
-
-
-class Purger(Protocol):
-    """What forgets: `edge.cdr.tables.PostgresRecords`."""
-
-    async def purge(self, now: datetime, keep_calls: timedelta) -> Purged: ...
-
-
-class PurgeJob:
-    """Forgets records when their time is up: refused calls after 7 days to the second, calls after `keep_calls` (at
-    most six months, domain rule 7.9) to the minute. `utc` gives the wall clock (aware, UTC); `also` are called
-    each time, for what else has an age (traces); `purged` hears how much of what went. While `utc` is
-    not `trusted` nothing is deleted."""
-
-    def __init__(
-        self,
-        records: Purger,
-        utc: Callable[[], datetime],
-        keep_calls: timedelta = SIX_MONTHS,
-        also: Sequence[Callable[[], None]] = (),
-        purged: Callable[[Mapping[str, int]], None] = lambda gone: None,
-        trusted: Callable[[], bool] = lambda: True,
-    ) -> None:
-        if not timedelta(0) < keep_calls <= SIX_MONTHS:
-            raise ValueError(f"call records may be kept for at most {SIX_MONTHS.days} days, not {keep_calls}")
-        self._records = records
-        self._utc = utc
-        self.keep_calls = keep_calls
-        """May be replaced at any time."""
-        self._also = also
-        self._purged = purged
-        self._trusted = trusted
-        self._closing = asyncio.Event()
-        self._log = structlog.get_logger(room="cdr")
-
-    async def once(self) -> float:
-        """Purge now; seconds until it is worth doing again. A database that is away is tried again after a minute."""
-        if not self._trusted():
-            return _PURGE_EVERY
-        now = self._utc()
-        for purge in self._also:
-            purge()
-        try:
-            purged = await self._records.purge(now, self.keep_calls)
-        except AWAY as e:
-            self._log.warning("records.purge_failed", error=f"{type(e).__name__}: {e}")
-            return _PURGE_EVERY
-        gone = {"calls": purged.calls, "refused-calls": purged.refused, **purged.others}
-        if any(gone.values()):
-            self._purged(gone)
-            self._log.info("records.purged", **{what.replace("-", "_"): count for what, count in gone.items() if count})
-        if purged.next_refused is None:
-            return _PURGE_EVERY
-        return min(_PURGE_EVERY, max(0.05, (purged.next_refused - now).total_seconds()))
-
-    async def run(self) -> None:
-        """Work until `close`."""
-        while not self._closing.is_set():
-            wait = await self.once()
-            try:
-                async with asyncio.timeout(wait):
-                    await self._closing.wait()
-            except TimeoutError:
-                pass
-
-    def close(self) -> None:
-        """Let `run` end."""
-        self._closing.set()

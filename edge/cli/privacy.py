@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="A person's data: export what there is of a seat, erase it.")
 
 _Seat = Annotated[str, typer.Argument(help="The seat's username.")]
-_CALLS = """SELECT id FROM sip_edge.call_records
-    WHERE source_kind = 'seat' AND source_name = $1 OR target_kind = 'seat' AND target_name = $1"""
 
 
 @app.command()
@@ -61,20 +59,19 @@ def erase(
     if not yes:
         typer.confirm(f"Erase what is on record of seat {seat}? It cannot be undone.", abort=True)
 
-    async def run(connection: Connection[Record], _chosen: Settings) -> tuple[list[str], list[Record], bool]:
-        async with connection.transaction():
-            calls = [str(row["id"]) for row in await connection.fetch(_CALLS, seat)]
-            gone = await connection.fetch("SELECT what, gone FROM sip_edge.privacy_erase($1)", seat)
-            there = await connection.fetchval("SELECT count(*) FROM sip_edge.seats WHERE username = $1", seat)
-        return calls, gone, bool(there)
+    async def run(connection: Connection[Record], _chosen: Settings) -> tuple[list[Record], bool]:
+        gone = await connection.fetch("SELECT what, gone FROM sip_edge.privacy_erase($1)", seat)
+        there = await connection.fetchval("SELECT count(*) FROM sip_edge.seats WHERE username = $1", seat)
+        return gone, bool(there)
 
-    calls, gone, there = with_database(config, run)
+    gone, there = with_database(config, run)
     for row in gone:
         print(f"{row['what']}: {row['gone']}")
     try:
-        answer = edge_client(config, admin).send("/forget", json.dumps(calls).encode())
-        print(f"traces: {answer.get('forgotten', 0)}")
+        answer = edge_client(config, admin).send("/erase", b"")
+        print(f"messages and files of this edge: {answer.get('gone', 0)}")
+        print("Other edges erase theirs within a minute, and all of them what comes late.")
     except CommandError as error:
-        print(f"traces of the daemon were not erased: {error}")
+        print(f"This edge does not say that it erased its messages and files ({error}); it does once it runs.")
     if there:
         print(f"Seat {seat} is still provisioned: remove it from the document, or in the portal.")

@@ -17,7 +17,6 @@ _log = get_logger("budgets")
 EVERY = 10.0
 _OVERLAP = timedelta(seconds=60)
 """How far back the others' changes are read again: a transaction may become visible after a later one."""
-_PURGE_EVERY = 360
 _SAVE = (
     "INSERT INTO sip_edge.budget_usage AS u (edge, level, key, bucket, calls, seconds)"
     " SELECT $1, * FROM unnest($2::text[], $3::text[], $4::timestamptz[], $5::int[], $6::int[])"
@@ -52,7 +51,6 @@ class BudgetUsage:
         self._utcnow = utcnow
         self._heard_at: datetime | None = None
         self._own_heard = False
-        self._rounds = 0
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
@@ -122,9 +120,6 @@ class BudgetUsage:
                     [row.seconds for row in rows],
                 )
                 self._budgets.saved(rows)
-            if self._rounds % _PURGE_EVERY == 0:
-                await connection.execute("SELECT sip_edge.purge_defence()")
-        self._rounds += 1
         self._heard_at = at
         self._budgets.settle()
 

@@ -1,4 +1,4 @@
-"""Ladders and captures of calls that failed or were refused, on disk for seven days (domain rules 7.9, 7.10).
+"""Ladders and captures of calls that failed or were refused, on disk for some days (domain rules 7.9, 7.10).
 
 The trace in memory reaches back an hour; who asks why a call of yesterday failed finds it here. Numbers lack their last
 three digits, secrets are hidden. Two files per call, `ID.txt` and `ID.pcap`; where there is too much the oldest go.
@@ -11,14 +11,14 @@ import os
 import re
 from collections import deque
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 from edge.observability import ladder
 from edge.observability.logging import get_logger
 from edge.observability.privacy import shorten
-from edge.observability.trace import DAY, Tap, TracedCall
+from edge.observability.trace import Tap, TracedCall
 
-KEPT_SECONDS = 7 * DAY
 _EVERY = 5.0
 _AFTER = 5.0
 """Seconds after the end of a call at which its last messages (ACK, repeated answers) have come."""
@@ -93,20 +93,26 @@ class KeptTraces:
                 self._told = True
                 log.error("traces.not_kept", folder=str(self._folder), detail=str(error))
 
-    def purge(self) -> None:
-        """Delete what is older than seven days, and the oldest while there is too much. Does not raise."""
+    def purge(self, age: timedelta) -> int:
+        """Delete files that are so old; how many. Does not raise."""
+        return self._delete(self._wall() - age.total_seconds())
+
+    def _delete(self, oldest: float) -> int:
+        """Delete files from before `oldest`, and the oldest of all while there is too much."""
         try:
             entries = [e for e in os.scandir(self._folder) if e.is_file()] if self._folder.is_dir() else []
             files = sorted((e.stat().st_mtime, e.stat().st_size, e.path) for e in entries)
         except OSError:
-            return
+            return 0
         total = sum(size for _, size, _ in files)
-        oldest = self._wall() - KEPT_SECONDS
+        gone = 0
         for written_at, size, path in files:
             if written_at > oldest and total <= self.max_bytes:
                 break
             Path(path).unlink(missing_ok=True)
             total -= size
+            gone += 1
+        return gone
 
     def ladder(self, call: str) -> str | None:
         """What is kept of a call, by our id of it."""
@@ -149,7 +155,7 @@ class KeptTraces:
                     file.write(data)
                 os.utime(path, (at, at))
             self.kept += 1
-        self.purge()
+        self._delete(0.0)
 
 
 def _shortened(call: TracedCall) -> TracedCall:

@@ -2,7 +2,7 @@
 
 The driver gives every message to `Tap.message`; the engine says with `link` which SIP Call-IDs belong to one call of
 ours. Nothing is parsed until somebody asks. Messages go oldest first, when there are too many bytes or when they are
-too old (SIP traces are traffic data: at most 7 days, domain rule 7.9). What belongs to no call (registrations, OPTIONS,
+too old (SIP traces are traffic data, domain rule 7.9). What belongs to no call (registrations, OPTIONS,
 all that strangers send) has a quarter of the room, so that a flood leaves the ladders of calls alone.
 """
 
@@ -69,13 +69,12 @@ class _Dialog:
 
 
 class Tap:
-    """Keeps messages by Call-ID, at most `max_bytes` of them (0: keeps none) and none older than `max_age` seconds."""
+    """Keeps messages by Call-ID, at most `max_bytes` of them (0: keeps none), until they are purged."""
 
-    def __init__(self, max_bytes: int = DEFAULT_BYTES, max_age: float = 7 * DAY) -> None:
+    def __init__(self, max_bytes: int = DEFAULT_BYTES) -> None:
         self.bytes_kept = 0
         self._count = 0
         self._max_bytes = max_bytes
-        self._max_age = max_age
         self._dialogs: dict[bytes, _Dialog] = {}
         self._calls: dict[str, list[bytes]] = {}
         self._joined: dict[str, set[str]] = {}
@@ -174,17 +173,30 @@ class Tap:
             for one in both:
                 self._joined[one] = both
 
-    def purge(self, now: float) -> None:
-        """Forget what is older than the longest age."""
-        oldest = now - self._max_age
+    def purge(self, oldest: float) -> int:
+        """Forget messages from before `oldest`, on the clock of the messages; how many."""
+        gone = 0
         while self._order and self._dialogs[self._order[0]].messages[0].at < oldest:
             self._evict()
+            gone += 1
         for key, dialog in list(self._loose.items()):
             while dialog.messages and dialog.messages[0].at < oldest:
                 self._drop_first(dialog)
+                gone += 1
             if not dialog.messages:
-                del self._loose[key]
-                self._count_loose(-dialog.bytes)
+                self._forget_loose(key)
+        return gone
+
+    def forget_user(self, user: str) -> int:
+        """Forget messages of no call that name a user (REGISTER of a phone, answers to it); of how many Call-IDs."""
+        word = re.compile(rb"\b%s\b" % re.escape(user.encode("utf-8", "replace")))
+        named = [key for key, dialog in self._loose.items() if any(word.search(m.data) for m in dialog.messages)]
+        for key in named:
+            self._forget_loose(key)
+        return len(named)
+
+    def _forget_loose(self, key: bytes) -> None:
+        self._count_loose(-self._loose.pop(key).bytes)
 
     def forget(self, call: str) -> bool:
         """Forget the messages of our `call` now; whether there were any."""

@@ -129,7 +129,6 @@ class Outbox:
         secrets: SecretBox,
         sender: str,
         now: Callable[[], datetime],
-        grace: timedelta = timedelta(days=7),
     ) -> None:
         self._spool = spool
         self._tables = tables
@@ -139,7 +138,6 @@ class Outbox:
         self._secrets = secrets
         self.sender = sender
         self._now = now
-        self._grace = grace
         self._wake = asyncio.Event()
         self._ended: dict[str, FaxResult] = {}
         self._sending: set[asyncio.Task[bool]] = set()
@@ -283,7 +281,6 @@ class Outbox:
         try:
             await self.take_unfinished()
             await self._begin_due()
-            await self._tables.purge(self._grace, self._now())
             due = await self._tables.next_due()
             if due is not None:
                 wait = min(wait, max(1.0, (due - self._now()).total_seconds()))

@@ -16,7 +16,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -212,6 +212,37 @@ class Spool:
     def folder(self, fax_id: str) -> Folder:
         """The folder of a fax, which need not exist."""
         return Folder(self.path / fax_id)
+
+    def count(self) -> int:
+        """Faxes that are here."""
+        try:
+            return len(list(self.path.iterdir()))
+        except OSError:
+            return 0
+
+    def thin(self, wanted: Callable[[Path, FaxMeta | None], bool]) -> int:
+        """Delete faxes on which nobody works and that are not `wanted` (its folder, and its meta where that can be
+        read); how many. Does not raise."""
+        gone = 0
+        try:
+            paths = list(self.path.iterdir())
+        except OSError:
+            return 0
+        for path in paths:
+            folder = Folder(path)
+            has_meta = (path / _META).exists()
+            if has_meta and not folder.lock():
+                continue
+            try:
+                meta = folder.meta() if has_meta else None
+            except SpoolError:
+                meta = None
+            if wanted(path, meta):
+                folder.unlock()
+            else:
+                folder.remove()
+                gone += 1
+        return gone
 
     def unfinished(self) -> list[Folder]:
         """Faxes on which nobody works (locked by this process now), oldest first: after a restart, all of them."""

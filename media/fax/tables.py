@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from media.fax.record import FaxMeta, FaxResult, PageQuality
@@ -144,12 +144,6 @@ class FaxTables:
     async def resend(self, fax_id: str, now: datetime) -> bool:
         """Queue the mail of a fax anew; False where there is no such mail or its document was removed."""
         return await self._change(_RESEND, fax_id, now)
-
-    async def purge(self, grace: timedelta, now: datetime) -> int:
-        """Remove documents delivered `grace` ago; how many."""
-        async with self._acquire() as connection:
-            gone: int = await connection.fetchval("SELECT sip_edge.purge_fax_content($1, $2)", grace, now)
-        return gone
 
     async def listed(self, account: str | None, since: datetime, limit: int = 200) -> list[dict[str, object]]:
         """Faxes after `since` with the state of their mails, newest first."""

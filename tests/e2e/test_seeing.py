@@ -9,6 +9,7 @@ import asyncio
 import json
 import struct
 from collections.abc import Iterator
+from fnmatch import fnmatch
 
 import asyncpg
 import pytest
@@ -20,6 +21,7 @@ from peers.prometheus import Prometheus
 from peers.world import PHONE_ADDRESS, SEATS, SOMEBODY, STATIC_ADDRESS, UNASSIGNED, World, password
 
 from config.embedded import EmbeddedPostgres
+from edge.retention.kept import EXEMPT_FILES, FILES, ROWS
 from tests.unit.operations.monitoring import DASHBOARDS, PROMETHEUS, expressions, rules
 
 pytestmark = pytest.mark.sipp
@@ -65,6 +67,22 @@ class Day:
                 return list(await connection.fetch(query))
             finally:
                 await connection.close()
+
+    def holding(self, *needles: str) -> set[str]:
+        """Tables (without the provisioning) and things in the data folder that hold one of these texts."""
+        found = {
+            table
+            for table in {row.table for row in ROWS}
+            for row in self.ask(f"SELECT coalesce(json_agg(t)::text, '') FROM sip_edge.{table} t")
+            if any(needle in row[0] for needle in needles)
+        }
+        for path in self.edge.data.rglob("*"):
+            place = path.relative_to(self.edge.data).parts[0]
+            if path.is_file() and not any(fnmatch(place, pattern) for pattern in EXEMPT_FILES):
+                content = path.read_bytes()
+                if any(needle.encode() in content or needle[:-3].encode() in content for needle in needles):
+                    found.add(place)
+        return found
 
     def ask(self, query: str) -> list[asyncpg.Record]:
         """Rows of the edge's database."""
@@ -190,15 +208,31 @@ def test_top_shows_the_edge(day: Day) -> None:
 
 
 def test_a_persons_data_is_exported_and_erased(day: Day) -> None:
-    """`privacy export` and `privacy erase`, over the database and the running daemon."""
+    """`privacy export` and `privacy erase`, over the database and the running daemon. Then nothing that the edge has, in a
+    table or a file, names her or her number, but the provisioning and what says that she was erased."""
     done = day.edge.command("privacy", "export", "alice")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert sorted(call["outcome"] for call in found["calls"]) == ["answered", "answered", "busy", "cancelled"]
     assert found["seat"]["username"] == "alice" and "ha1_md5" not in found["seat"]
+    busy = next(str(call["id"]) for call in found["calls"] if call["outcome"] == "busy")
+    day.world.register("alice")
+    before = day.holding("alice", ALICE)
+    assert {"call_records", "registrations", "traces", "journal"} <= before, before
     done = day.edge.command("privacy", "erase", "alice", "--yes")
     assert done.returncode == 0, done.stderr
     assert "unanswered calls: 2" in done.stdout and "still provisioned" in done.stdout
     left = day.ask("SELECT target_name, called, a_call_id FROM sip_edge.call_records WHERE direction = 'inbound'")
     assert sorted(row["target_name"] for row in left if row["target_name"]) == ["bobby", "erased", "erased"]
+    poll(lambda: day.holding("alice", ALICE) == {"erasures"}, "nothing names her")
+    assert day.edge.command("trace", busy).returncode == 1
     assert day.edge.command("privacy", "export", "nobody").returncode == 1
+
+
+def test_every_file_of_the_edge_has_an_age_or_a_reason(day: Day) -> None:
+    """What a running edge has in its data folder is named in the table of what is kept how long."""
+    known = [file.place for file in FILES if file.place is not None]
+    found = {path.name for path in day.edge.data.iterdir()}
+    unknown = {name for name in found if not any(fnmatch(name, pattern) for pattern in (*known, *EXEMPT_FILES))}
+    assert not unknown, f"edge/retention/kept.py does not know {unknown}"
+    assert {"database", "journal", "snapshot.cache", "spool", "traces"} <= found

@@ -148,9 +148,8 @@ class FakeViews:
     async def reload(self) -> tuple[Sequence[str], Sequence[str]]:
         return ["log_level"], ["listeners"]
 
-    def forget(self, calls: Sequence[str]) -> int:
-        self.forgotten = list(calls)
-        return len(calls)
+    async def erase(self) -> int:
+        return 0
 
     def upgrade(self) -> int:
         return 0

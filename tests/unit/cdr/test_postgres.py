@@ -18,6 +18,7 @@ from edge.cdr.record import CALL_COLUMNS, to_json
 from edge.cdr.spool import Spool
 from edge.cdr.tables import PostgresRecords
 from edge.cdr.writer import RecordWriter
+from edge.retention.purge import PostgresPurge
 from tests.unit.cdr.records import NOON, Counts, call, refused
 from tests.unit.cdr.test_writer import until
 
@@ -94,14 +95,14 @@ async def test_a_record_the_database_refuses_is_set_aside(pool: "asyncpg.Pool[as
 async def test_refusals_are_listed_and_gone_to_the_second(pool: "asyncpg.Pool[asyncpg.Record]") -> None:
     """T5.1: at 7 days less a second visible, at 7 days and a second gone, its call record with it; calls go after their
     own time."""
-    records = PostgresRecords(pool.acquire)
+    records, purge = PostgresRecords(pool.acquire), PostgresPurge(pool.acquire)
     await records.insert(
-        [to_json(call("c1")), to_json(replace(call("old"), outcome="refused", ended_at=NOON))],
+        [to_json(call("c1")), to_json(replace(call("old"), outcome="refused", answered_at=None, ended_at=NOON))],
         [to_json(refused("old", NOON)), to_json(refused("new", NOON + 10 * SECOND))],
     )
     week = timedelta(days=7)
-    purged = await records.purge(NOON + week - SECOND, timedelta(days=180))
-    assert (purged.refused, purged.calls, purged.next_refused) == (0, 0, NOON + week)
+    purged = await purge.purge(NOON + week - SECOND, timedelta(days=180))
+    assert (purged.gone["refused-calls"], purged.gone["calls"], purged.next_refused) == (0, 0, NOON + week)
     listed = await records.refusals(NOON - SECOND, number="+4922838600")
     assert [r["id"] for r in listed] == ["new", "old"]
     assert (await records.find("old") or {})["table"] == "call_records"
@@ -109,13 +110,13 @@ async def test_refusals_are_listed_and_gone_to_the_second(pool: "asyncpg.Pool[as
     await records.insert([], [to_json(replace(refused("other", NOON + SECOND), level=None, reason="no-route"))])
     assert [r["id"] for r in await records.refusals(NOON - SECOND, limits_only=True)] == ["new", "old"]
     await pool.execute("DELETE FROM sip_edge.refused_calls WHERE id = 'other'")
-    purged = await records.purge(NOON + week + SECOND, timedelta(days=180))
-    assert (purged.refused, purged.next_refused) == (1, NOON + 10 * SECOND + week)
+    purged = await purge.purge(NOON + week + SECOND, timedelta(days=180))
+    assert (purged.gone["refused-calls"], purged.next_refused) == (1, NOON + 10 * SECOND + week)
     assert [r["id"] for r in await records.refusals(NOON - SECOND)] == ["new"]
     assert await records.find("old") is None
     ended = call("c1").ended_at
-    assert (await records.purge(ended + timedelta(days=180) - SECOND, timedelta(days=180))).calls == 0
-    assert (await records.purge(ended + timedelta(days=180), timedelta(days=180))).calls == 1
+    assert (await purge.purge(ended + timedelta(days=180) - SECOND, timedelta(days=180))).gone["calls"] == 0
+    assert (await purge.purge(ended + timedelta(days=180), timedelta(days=180))).gone["calls"] == 1
 
 
 async def test_a_stopped_server_costs_no_record(folder: Path, server: EmbeddedPostgres, tmp_path: Path) -> None:
@@ -150,6 +151,7 @@ import asyncpg
 from edge.cdr.spool import Spool
 from edge.cdr.tables import PostgresRecords
 from edge.cdr.writer import RecordWriter
+from edge.retention.purge import PostgresPurge
 from tests.unit.cdr.records import Counts, call
 
 async def main(url, folder, name):

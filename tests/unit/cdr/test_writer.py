@@ -3,18 +3,16 @@
 import asyncio
 import os
 import tracemalloc
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
 from pathlib import Path
 
 import asyncpg
 import pytest
 
 from edge.cdr.spool import Spool
-from edge.cdr.tables import Purged
-from edge.cdr.writer import PurgeJob, RecordWriter
-from tests.unit.cdr.records import NOON, Counts, FakeStore, call, refused
+from edge.cdr.writer import RecordWriter
+from tests.unit.cdr.records import Counts, FakeStore, call, refused
 
 AWAY = ConnectionRefusedError("no database")
 
@@ -243,52 +241,3 @@ def test_an_interval_over_a_second_is_refused(tmp_path: Path, interval: float) -
     with pytest.raises(ValueError, match="at most 1"):
         RecordWriter(spool, FakeStore(), Counts(), interval)
     spool.close()
-
-
-class FakePurger:
-    """Says what it was asked, and what it is told to say."""
-
-    def __init__(self, answer: Callable[[datetime], Awaitable[Purged]]) -> None:
-        self._answer = answer
-        self.asked: list[tuple[datetime, timedelta]] = []
-
-    async def purge(self, now: datetime, keep_calls: timedelta) -> Purged:
-        self.asked.append((now, keep_calls))
-        return await self._answer(now)
-
-
-@pytest.mark.parametrize(
-    ("next_in", "wait"),
-    [(timedelta(seconds=7), 7.0), (timedelta(hours=1), 60.0), (timedelta(seconds=-1), 0.05), (None, 60.0)],
-)
-async def test_the_purge_comes_back_when_the_next_record_is_due(next_in: timedelta | None, wait: float) -> None:
-    """Domain 5.11: 7 days to the second; otherwise once a minute."""
-
-    async def answer(now: datetime) -> Purged:
-        return Purged(0, 1, now + next_in if next_in is not None else None)
-
-    purger = FakePurger(answer)
-    assert await PurgeJob(purger, lambda: NOON, timedelta(days=30)).once() == wait
-    assert purger.asked == [(NOON, timedelta(days=30))]
-
-
-async def test_a_purge_without_database_is_tried_again() -> None:
-    """An outage does not end the job, nor keep what is not in the database (traces) beyond its time."""
-    others: list[str] = []
-
-    async def answer(_now: datetime) -> Purged:
-        raise AWAY
-
-    job = PurgeJob(FakePurger(answer), lambda: NOON, also=[lambda: others.append("trace")])
-    assert await job.once() == 60.0
-    assert others == ["trace"]
-
-
-def test_records_may_not_be_kept_longer_than_the_law_allows() -> None:
-    """Domain 7.9: billing data up to six months."""
-
-    async def answer(_now: datetime) -> Purged:
-        raise AssertionError
-
-    with pytest.raises(ValueError, match="at most 184 days"):
-        PurgeJob(FakePurger(answer), lambda: NOON, timedelta(days=365))

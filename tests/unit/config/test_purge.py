@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 from asyncpg import Record
 from asyncpg.connection import Connection
+
+from edge.retention.kept import SIX_MONTHS
+from edge.retention.purge import PostgresPurge
 
 
 async def test_refused_calls_are_kept_seven_days_to_the_second(db: Connection[Record]) -> None:
@@ -14,5 +19,7 @@ async def test_refused_calls_are_kept_seven_days_to_the_second(db: Connection[Re
         "('old', now() - interval '7 days' - interval '1 s', 'inbound', 'number-limit')"
     )
     assert [r["id"] for r in await db.fetch("SELECT id FROM sip_edge.refusals")] == ["young"]
-    assert await db.fetchval("SELECT sip_edge.purge_refused_calls()") == 1
+    now = await db.fetchval("SELECT now()")
+    purged = await PostgresPurge(lambda: nullcontext(db)).purge(now, SIX_MONTHS)
+    assert purged.gone["refused-calls"] == 1
     assert await db.fetchval("SELECT id FROM sip_edge.refused_calls") == "young"

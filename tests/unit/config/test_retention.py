@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from asyncpg import Record
 from asyncpg.connection import Connection
 
 from edge.cdr.record import to_json
 from edge.cdr.tables import PostgresRecords
+from edge.retention.kept import EXEMPT_FILES, EXEMPT_TABLES, FILES, ROWS
+from edge.retention.purge import PostgresPurge
 from tests.unit.cdr.records import NOON, call, refused
 
+ROOT = Path(__file__).parents[3]
 DAY = timedelta(days=1)
 SECOND = timedelta(seconds=1)
 KEEP = timedelta(days=90)
@@ -34,6 +39,12 @@ TABLES = {
     "live call": "SELECT count(*) FROM sip_edge.live_calls",
     "carrier state": "SELECT count(*) FROM sip_edge.carrier_states",
     "edge": "SELECT count(*) FROM sip_edge.edges",
+    "mail": "SELECT count(*) FROM sip_edge.fax_mails WHERE fax = 'delivered'",
+    "failed mail": "SELECT count(*) FROM sip_edge.fax_mails WHERE fax = 'failed'",
+    "alarm": "SELECT count(*) FROM sip_edge.alarms",
+    "usage": "SELECT count(*) FROM sip_edge.budget_usage",
+    "reset": "SELECT count(*) FROM sip_edge.budget_resets",
+    "erasure": "SELECT count(*) FROM sip_edge.erasures",
 }
 AGES = {
     "answered": KEEP,
@@ -50,12 +61,22 @@ AGES = {
     "live call": timedelta(hours=1),
     "carrier state": 7 * DAY,
     "edge": 7 * DAY,
+    "mail": 7 * DAY,
+    "failed mail": 30 * DAY,
+    "alarm": 7 * DAY,
+    "usage": timedelta(hours=25),
+    "reset": timedelta(hours=25),
+    "erasure": 30 * DAY,
 }
 """How long each is kept; None: as long as it waits for its delivery."""
 
 
 def records_in(db: Connection[Record]) -> PostgresRecords:
     return PostgresRecords(lambda: nullcontext(db))
+
+
+def purge_of(db: Connection[Record]) -> PostgresPurge:
+    return PostgresPurge(lambda: nullcontext(db))
 
 
 async def fill(db: Connection[Record], at: datetime) -> None:
@@ -86,6 +107,13 @@ async def fill(db: Connection[Record], at: datetime) -> None:
         f" VALUES ('l', {dead}, 'e1', 'up', $1, 'inbound', 'carrier', 'telekom')",
         at,
     )
+    for statement in (
+        "INSERT INTO sip_edge.alarms (at, edge, kind, subject, detail) VALUES ($1, 'e1', 'guessing', 'anna1', 'x')",
+        "INSERT INTO sip_edge.budget_usage (edge, level, key, bucket) VALUES ('e1', 'seat', 'anna1', $1)",
+        "INSERT INTO sip_edge.budget_resets (level, key, reset_at) VALUES ('seat', 'anna1', $1)",
+        "INSERT INTO sip_edge.erasures (at, seat, salt, numbers, calls) VALUES ($1, 'anna1', 'x', '{}', '{}')",
+    ):
+        await db.execute(statement, at)
     await db.execute(
         "INSERT INTO sip_edge.carrier_states (carrier, edge, state, since) VALUES ('telekom', 'e1', 'up', $1)", at
     )
@@ -98,11 +126,10 @@ async def there(db: Connection[Record]) -> dict[str, bool]:
 async def test_everything_goes_at_its_age_and_not_before(db: Connection[Record]) -> None:
     """The clock goes to one second before each age, and to the age."""
     await fill(db, NOON)
-    records = records_in(db)
     assert await there(db) == dict.fromkeys(AGES, True)
     for age in sorted({age for age in AGES.values() if age is not None}):
         for now in (age - SECOND, age):
-            await records.purge(NOON + now, KEEP)
+            await purge_of(db).purge(NOON + now, KEEP)
             kept = {name for name, is_there in (await there(db)).items() if is_there}
             assert kept == {name for name, limit in AGES.items() if limit is None or limit > now}, now
 
@@ -111,7 +138,7 @@ async def test_a_living_edge_keeps_what_is_its_own(db: Connection[Record]) -> No
     """A call of two hours is no leftover while its edge lives; neither is a state that holds since a year."""
     await fill(db, NOON)
     await db.execute("UPDATE sip_edge.edges SET heartbeat_at = $1", NOON + 365 * DAY)
-    await records_in(db).purge(NOON + 365 * DAY, KEEP)
+    await purge_of(db).purge(NOON + 365 * DAY, KEEP)
     left = await there(db)
     assert (left["live call"], left["carrier state"], left["edge"]) == (True, True, True)
 
@@ -119,13 +146,36 @@ async def test_a_living_edge_keeps_what_is_its_own(db: Connection[Record]) -> No
 async def test_what_went_is_told(db: Connection[Record]) -> None:
     """The job's log line and metric say how much of what was deleted."""
     await fill(db, NOON)
-    purged = await records_in(db).purge(NOON + 7 * DAY, KEEP)
-    assert (purged.calls, purged.refused) == (0, 1)
-    assert purged.others == {
-        "unanswered-calls": 1, "call-details": 1, "fax-documents": 2, "registrations": 1, "live-calls": 1,
-        "carrier-states": 1, "edges": 1,
+    purged = await purge_of(db).purge(NOON + 7 * DAY, KEEP)
+    assert {what: count for what, count in purged.gone.items() if count} == {
+        "unanswered-calls": 1, "call-details": 1, "refused-calls": 1, "fax-documents": 2, "sent-mails": 1,
+        "registrations": 1, "live-calls": 1, "carrier-states": 1, "edges": 1, "alarms": 1, "budget-usage": 1,
+        "budget-resets": 1,
     }  # fmt: skip
-    assert (await records_in(db).purge(NOON + 7 * DAY, KEEP)).others == {}
+    assert not any((await purge_of(db).purge(NOON + 7 * DAY, KEEP)).gone.values())
+
+
+async def test_every_table_has_an_age_or_a_reason(db: Connection[Record]) -> None:
+    """A table that nobody purges keeps people's data for ever."""
+    found = await db.fetch(
+        "SELECT table_name FROM information_schema.tables WHERE table_schema = 'sip_edge' AND table_type = 'BASE TABLE'"
+    )
+    assert {row[0] for row in found} == {row.table for row in ROWS} | set(EXEMPT_TABLES)
+    assert not {row.table for row in ROWS} & set(EXEMPT_TABLES)
+
+
+def test_the_page_shows_the_table() -> None:
+    """docs/operations.md has a row for each kind, with the age of the code, and names what is exempt."""
+    page = (ROOT / "docs/operations.md").read_text().partition("## What is kept")[2].partition("\n## ")[0]
+    rows = {m[1]: m[2].strip() for m in re.finditer(r"^\| `([a-z-]+)` \|[^|]*\|([^|]*)\|", page, re.MULTILINE)}
+    words = {1: "an hour", 24: "a day", 25: "25 hours", 7 * 24: "7 days", 30 * 24: "30 days"}
+    code = {
+        kept.what: "`call_records_keep_days`" if kept.age is None else words[round(kept.age / timedelta(hours=1))]
+        for kept in (*ROWS, *FILES)
+    }
+    assert rows == code
+    for name in (*EXEMPT_TABLES, *EXEMPT_FILES):
+        assert f"`{name}`" in page, name
 
 
 # -- a person's data ---------------------------------------------------------------------------------------------------

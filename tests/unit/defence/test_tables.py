@@ -17,6 +17,7 @@ from dialplan.model import Direction, RoutePlan
 from edge.defence.alarms import Alarm, Alarms
 from edge.defence.suspension import Suspension
 from edge.defence.usage import BudgetUsage
+from edge.retention.purge import PostgresPurge
 
 from .test_budgets import Desk
 
@@ -108,7 +109,7 @@ async def test_edges_share_budgets_and_raise_alarms(postgres: asyncpg.Pool) -> N
         await listener.remove_listener("sip_edge_alarms", notified)
         rows = await listener.fetch("SELECT kind, subject FROM sip_edge.alarms ORDER BY id")
         assert len(ids) == 2 and [tuple(r) for r in rows] == [("budget", "account K1"), ("probing", "evil\\udcff")]
-        await listener.execute("SELECT sip_edge.purge_defence($1)", datetime.now(UTC) + timedelta(days=8))
+        await PostgresPurge(postgres.acquire).purge(datetime.now(UTC) + timedelta(days=8), timedelta(days=30))
         assert await listener.fetchval("SELECT count(*) FROM sip_edge.alarms") == 0
         assert await listener.fetchval("SELECT count(*) FROM sip_edge.budget_usage") == 0
     assert raised == ["budget", "probing"]

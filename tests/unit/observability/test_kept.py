@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from edge.observability.privacy import shorten
 from edge.observability.trace import DAY, Tap
 from edge.sip.flow import Address, Flow
 
+WEEK = timedelta(days=7)
 FLOW = Flow("udp", Address("192.0.2.1", 5060), Address("203.0.113.5", 5060))
 INVITE = (
     b"INVITE sip:+4930123456@edge;user=phone SIP/2.0\r\n"
@@ -83,10 +85,10 @@ async def test_seven_days_and_not_a_second_more(tmp_path: Path) -> None:
     world.now += 5
     await world.kept.once()
     world.now += 7 * DAY - 1
-    world.kept.purge()
+    world.kept.purge(WEEK)
     assert world.files == ["old.pcap", "old.txt"]
     world.now += 1
-    world.kept.purge()
+    world.kept.purge(WEEK)
     assert world.files == []
 
 
@@ -120,7 +122,7 @@ async def test_a_disk_that_fails_is_told_and_counted(tmp_path: Path, capsys: pyt
     world.now += 6
     await world.kept.once()
     assert world.kept.dropped == 1
-    world.kept.purge()
+    world.kept.purge(WEEK)
 
 
 async def test_nothing_is_kept_where_there_is_no_room_for_it(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from aiosmtpd.smtp import SMTP, AuthResult, Envelope, Session
 from config.embedded import EmbeddedPostgres
 from config.migrations.runner import migrate_up
 from config.secrets import SecretBox, new_key
+from edge.retention.kept import ROWS
 from media.fax.engine import FaxError
 from media.fax.outbox import MailDelayed, MailRefused, Outbox, SmtpServer, SmtpTransport
 from media.fax.page import Page, Quality
@@ -256,11 +257,12 @@ async def test_refused_for_good(world: World) -> None:
 
 
 async def test_purged_and_sent_again(world: World) -> None:
-    """Documents go after the grace; what is left is the record, and `resend` says no."""
+    """Documents go some days after their delivery; what is left is the record, and `resend` says no."""
     await world.outbox.take(world.folder())
     await world.outbox.send_due()
-    assert await world.tables.purge(timedelta(days=7), NOON + timedelta(days=6)) == 0
-    assert await world.tables.purge(timedelta(days=7), NOON + timedelta(days=8)) == 1
+    purge = next(row.statement for row in ROWS if row.what == "fax-documents")
+    assert await world.pool.execute(purge, NOON - timedelta(seconds=1)) == "UPDATE 0"
+    assert await world.pool.execute(purge, NOON) == "UPDATE 1"
     assert not await world.tables.resend("fax", world.now)
     assert not await world.tables.resend("unknown", world.now)
     (listed,) = await world.tables.listed("K1001", NOON - timedelta(days=30))
