@@ -218,8 +218,8 @@ async def test_an_edge_erases_its_memory_and_files(rooms: Rooms) -> None:
 
 
 async def test_what_comes_late_is_erased_too(rooms: Rooms) -> None:
-    """Records of an outage and of a call that was up come after the erasure: they go as well. What begins after it stays:
-    the seat may live on."""
+    """Records of an outage and of a call that was up come after the erasure: they go as well. What begins after it
+    stays: the seat may live on."""
     erased_at = datetime.now(UTC)
     await rooms.db.execute("SELECT * FROM sip_edge.privacy_erase('anna1')")
     for fax_id in ("hers", "his"):
