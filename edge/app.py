@@ -69,6 +69,7 @@ from edge.inbound.steps.strangers import Strangers
 from edge.journal.file import JournalFile
 from edge.notify import Notify
 from edge.observability.clock_watch import ClockWatch
+from edge.observability.drop_watch import DropWatch
 from edge.observability.hep import HepExport
 from edge.observability.kept import KeptTraces
 from edge.observability.logging import LineWriter, configure, get_logger
@@ -369,6 +370,9 @@ class Edge:
         watch = LoopWatch(self.metrics.loop_lag)
         watch.start()
         stack.callback(watch.stop)
+        drops = DropWatch(self.driver.dropped, clock.now)
+        drops.start()
+        stack.callback(drops.stop)
 
         self._run(reload.check_media(), lambda: None)
         self.views = Views(self)

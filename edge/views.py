@@ -277,6 +277,7 @@ class Views:
             draining=edge.admission.draining,
             connections=len(edge.driver.connections),
             retransmissions=edge.driver.resent,
+            socket_drops=edge.driver.dropped(),
             snapshot_age=edge.store.age(),
             attempts=edge.calls.books.begun,
             attempts_ended=edge.calls.books.ended,

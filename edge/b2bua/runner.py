@@ -517,7 +517,8 @@ class CallRunner:
             (record.ended_at - record.answered_at).total_seconds() if record.answered_at is not None else None,
         )
         if record.media is not None:
-            engine.metrics.heard(record.media.mos_a, record.media.mos_b)
+            media = record.media
+            engine.metrics.heard(media.mos_a, media.mos_b, media.jitter_a, media.jitter_b)
         log.info("call.finished", **finished_fields(record))
 
     def _write(self, record: CallRecord) -> None:

@@ -73,6 +73,8 @@ class Live:
     """Open TCP and TLS connections."""
     retransmissions: int = 0
     """Messages sent again since the start."""
+    socket_drops: Mapping[str, int] = field(default_factory=dict)
+    """Datagrams that the kernel threw away, by UDP listener, since its socket was made."""
     attempts: Mapping[str, int] = field(default_factory=dict)
     """Call attempts begun since the start, by what they began with (invite, transfer, fax)."""
     attempts_ended: Mapping[str, int] = field(default_factory=dict)
@@ -118,6 +120,10 @@ class Metrics:
         self._mos = Histogram(
             "sip_edge_media_mos", "Estimated score of one direction of a call", ["side"],
             buckets=(2.0, 2.6, 3.1, 3.6, 4.0, 4.3), registry=reg,
+        )  # fmt: skip
+        self._jitter = Histogram(
+            "sip_edge_media_jitter_seconds", "Mean jitter of one direction of a call", ["side"],
+            buckets=(0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1), registry=reg,
         )  # fmt: skip
         self._failovers = Counter(
             "sip_edge_failovers", "Calls that went on to a next target", ["carrier"], registry=reg
@@ -176,8 +182,14 @@ class Metrics:
         if talk is not None:
             self._talk.labels(direction).observe(talk)
 
-    def heard(self, mos_a: float | None, mos_b: float | None) -> None:
-        """How a call sounded: what came from the caller, from the called (`edge.cdr.quality.mos`)."""
+    def heard(
+        self, mos_a: float | None, mos_b: float | None, jitter_a: float | None = None, jitter_b: float | None = None
+    ) -> None:
+        """How a call sounded: what came from the caller, from the called (`edge.cdr.quality.mos`; jitter in ms)."""
+        if jitter_a is not None:
+            self._jitter.labels("a").observe(jitter_a / 1000)
+        if jitter_b is not None:
+            self._jitter.labels("b").observe(jitter_b / 1000)
         if mos_a is not None:
             self._mos.labels("a").observe(mos_a)
         if mos_b is not None:
@@ -322,6 +334,7 @@ class _LiveCollector(Collector):
             ("attempts_ended", "Call attempts that ended", "fate", live.attempts_ended),
             ("traces", "Failed and refused calls whose messages are kept", "result", live.traces),
             ("hep_messages", "Messages for the capture server", "result", live.captured),
+            ("socket_drops", "Datagrams that the kernel threw away", "listener", live.socket_drops),
             ("books_disagreements", "How often the books began to disagree", "invariant", live.disagreements),
         ):
             counter = CounterMetricFamily(f"sip_edge_{name}", text, labels=[label])

@@ -155,6 +155,10 @@ class Driver:
         """The sockets of all listeners: transport, address as configured, descriptor."""
         return self._listening
 
+    def dropped(self) -> dict[str, int]:
+        """Datagrams that the kernel threw away since the start, by UDP listener (`udp:host:port`)."""
+        return {f"udp:{udp.local}": udp.dropped for udp in self._udp.values()}
+
     async def stop(self, seconds: float = 1.0) -> None:
         """Close everything; connections get `seconds` to write what they still hold."""
         for server in self._servers:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import struct
 from collections.abc import Callable
 
 from edge.sip.flow import Address, Flow
@@ -14,6 +15,9 @@ from edge.transport.errors import ListenError
 _BATCH = 32  # datagrams read before other work of the loop gets its turn
 _BUFFER = 4 * 1024 * 1024  # asked of the kernel, which may grant less
 _LARGEST = 65535
+_SO_MEMINFO = 55
+"""Of Linux: nine figures of a socket's memory, the last of them its drops (include/uapi/linux/sock_diag.h)."""
+_DROPS = struct.Struct("=32xI")
 _MOST_FLOWS = 16384
 
 
@@ -67,6 +71,15 @@ class UdpSocket:
     def descriptor(self) -> int:
         """Of the socket."""
         return self._sock.fileno()
+
+    @property
+    def dropped(self) -> int:
+        """Datagrams that the kernel threw away since the socket was made, because nobody read them in time."""
+        try:
+            figures = self._sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _DROPS.size)
+        except OSError:
+            return 0
+        return int(_DROPS.unpack(figures)[0]) if len(figures) == _DROPS.size else 0
 
     def start(self) -> None:
         """Begin to read."""
