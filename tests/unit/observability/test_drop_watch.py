@@ -14,7 +14,6 @@ from edge.observability.drop_watch import DropWatch
 from edge.sip.flow import Address
 from edge.transport.udp import UdpSocket
 
-
 UDP = Path("/proc/net/udp")
 
 
