@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 from urllib.parse import unquote
 
 from edge.sip.address import NameAddr
@@ -93,14 +93,21 @@ class Subscription:
     It outlives the call of its dialog: who hangs up after REFER still wants to know (RFC 5589 section 6.1).
     """
 
-    __slots__ = ("_event", "_leg", "_over", "_wanted")
+    __slots__ = ("_leg", "_over", "_wanted", "event")
 
     def __init__(self, leg: Leg, request: Request, first: bool) -> None:
         """`first`: it is the first REFER of its dialog; later ones are told apart by their CSeq."""
         self._leg = leg
-        self._event = "refer" if first else f"refer;id={request.cseq.number}"
+        self.event = "refer" if first else f"refer;id={request.cseq.number}"
         self._wanted = (request.headers.get("refer-sub") or "").strip().lower().partition(";")[0] != "false"
         self._over = False
+
+    @classmethod
+    def of(cls, leg: Leg, event: str) -> Self:
+        """That of an earlier process."""
+        one = cls.__new__(cls)
+        one._leg, one.event, one._wanted, one._over = leg, event, True, False
+        return one
 
     @property
     def wanted(self) -> bool:
@@ -115,7 +122,7 @@ class Subscription:
         request = leg.dialog.request("NOTIFY")
         headers = request.headers
         headers.add("Contact", leg.contact)
-        headers.add("Event", self._event)
+        headers.add("Event", self.event)
         self._over = status >= 200
         state = "terminated;reason=noresource" if self._over else f"active;expires={_SUBSCRIPTION}"
         headers.add("Subscription-State", state)

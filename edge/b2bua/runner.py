@@ -119,7 +119,7 @@ class CallRunner:
         self.legs: dict[LegId, Leg | BridgeLeg] = {"a": a}
         self.transfer: Transferring | Takeover | None = None
         """The transfer that replaces one of the legs, as long as it lasts."""
-        self.consulted = False
+        self.consulted: Transferring | None = None
         """Whether a transfer of another call is to join this one."""
         self.conversation = call_id
         """The same for all calls that transfers have joined."""

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from dialplan.model import CallAttempt, Reason, Refusal, RoutePlan, Source, SourceKind, Target, TargetKind
 from edge.b2bua import actions as do
-from edge.b2bua import saved_call, saved_leg
+from edge.b2bua import saved_call, saved_leg, saved_transfer
 from edge.b2bua.bridge import BridgeLeg
 from edge.b2bua.call import Phase
 from edge.b2bua.engine import Engine
@@ -19,6 +19,7 @@ from edge.b2bua.leg import Leg
 from edge.b2bua.runner import CallRunner
 from edge.b2bua.saved_call import SavedCall
 from edge.b2bua.saved_leg import SavedLeg, SavedRequest, Wires
+from edge.b2bua.saved_transfer import SavedConsultation, SavedTransfer
 from edge.b2bua.uas_leg import UasLeg
 from edge.cdr.record import Attempt
 from edge.sip.headers import Headers
@@ -73,6 +74,8 @@ class SavedRunner:
     conversation: str | None = None
     """Where transfers joined calls: the same for all of them; None: the call's own id."""
     taken: dict[LegId, Source] = field(default_factory=dict)
+    transfer: SavedTransfer | None = None
+    consultation: SavedConsultation | None = None
     answered_here: bool = False
     """A fax: its machine is gone with the process."""
 
@@ -97,6 +100,7 @@ def head(saved: SavedRunner) -> Head:
     """The head of a saved call."""
     call = saved.call
     calm = call.phase is Phase.UP and call.change is None and saved.finish is None and not saved.answered_here
+    calm = calm and saved.transfer is None and saved.consultation is None
     if calm and not saved.bridges:
         for leg in saved.legs:
             calm = calm and leg.answer is None and leg.incoming is None and leg.outgoing is None and not leg.gone
@@ -115,7 +119,7 @@ def save(call: CallRunner, wires: Wires, held: Held, now: float) -> SavedRunner:
         # what its record says of the caller's leg; what is still to be said is written as `parted`
         legs = [saved_leg.settled(call.a)] if isinstance(call.a, UasLeg) else []
     else:
-        standing: dict[LegId, Leg] = call.transfer.standing if call.transfer is not None else {}
+        standing = saved_transfer.standing(call)
         legs = [
             saved_leg.save(leg, wires)
             for leg in (standing.get(leg_id, leg) for leg_id, leg in call.legs.items())
@@ -145,7 +149,7 @@ def save(call: CallRunner, wires: Wires, held: Held, now: float) -> SavedRunner:
         if isinstance(leg, BridgeLeg) and leg_id not in there:
             request = leg.request
             kept = SavedRequest(request.method, request.uri, request.headers.raw())
-            saved.bridges.append(SavedBridge(leg_id, kept, leg.far_call, leg.gone))
+            saved.bridges.append(SavedBridge(leg_id, kept, saved_transfer.far_call(call, leg), leg.gone))
     targets = call.plan.targets
     for leg_id, target in call.tries.target.items():
         for index, known in enumerate(targets):
@@ -157,6 +161,8 @@ def save(call: CallRunner, wires: Wires, held: Held, now: float) -> SavedRunner:
     saved.finish, saved.reason, saved.refusal = call._finish, call.reason, call.refusal
     saved.conversation = call.conversation if call.conversation != call.id else None
     saved.taken = call.taken
+    saved.transfer = saved_transfer.save(call)
+    saved.consultation = saved_transfer.save_consultation(call)
     saved.answered_here = call._here is not None
     return saved
 
@@ -240,6 +246,10 @@ def resume(call: CallRunner, saved: SavedRunner, last: datetime) -> None:
         return
     call._run(saved_call.resume(call._call))
     call.drain()
+    if saved.transfer is not None and not call.over:
+        saved_transfer.resume(call, saved.transfer, call.engine.calls.get, call.engine.tap)
+    if saved.consultation is not None and not call.over:
+        saved_transfer.resume_consultation(call, saved.consultation)
 
 
 def join(calls: Callable[[str], CallRunner | None], call: CallRunner, saved: SavedRunner) -> None:

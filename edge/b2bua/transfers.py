@@ -65,9 +65,10 @@ class Transferring:
         self._engine = engine
         self._home = call
         self._leg = leg
+        self.leg_id = leg.id
         self._who = who
         self._to = to
-        self._subscription = subscription
+        self.subscription = subscription
         self._transfer = t.Transfer()
         self._mailbox: deque[t.TransferEvent] = deque()
         self._draining = False
@@ -77,17 +78,17 @@ class Transferring:
         self._away: CallRunner | None = None
         self._consult: Leg | None = None
         self._unanswered: Unanswered | None = None
-        self._consult_sdp: bytes | None = None
-        self._was_passive = False
+        self.consulted_description: bytes | None = None
+        self.was_passive = False
         """Whether the away call had given its relay session up already: it is joined with another one."""
-        self._described: bytes | None = None
+        self.described: bytes | None = None
         self._told = b""
-        self._answer: bytes | None = None
+        self.answer: bytes | None = None
         self._adjusted = 0
         self._offered = False
         self._parting = False
         self._patience = Patience()
-        self._attempt = Attempt("transfer", to.user, engine.clock.utcnow(), by=f"{who.kind.value} {who.name}")
+        self.attempt = Attempt("transfer", to.user, engine.clock.utcnow(), by=f"{who.kind.value} {who.name}")
 
     def start(self) -> None:
         """The REFER is accepted."""
@@ -102,6 +103,19 @@ class Transferring:
     def standing(self) -> dict[LegId, Leg]:
         """The transferor's leg, where the call would be if there were no transfer (it does not outlive a restart)."""
         return {} if self._leg.gone else {self._leg.id: self._leg}
+
+    @property
+    def consulting(self) -> dict[LegId, Leg]:
+        """The same in the other call, where the transferor spoke to the target."""
+        leg, away = self._consult, self._away
+        placed = leg is not None and away is not None and away.legs.get(leg.id) is self._far
+        return {leg.id: leg} if placed and leg is not None and not leg.gone else {}
+
+    def joining(self, call: CallRunner) -> str | None:
+        """The other call, where the target has taken the offer and the calls are being joined."""
+        if self._transfer.stage is not t.Stage.JOINING or self._away is None:
+            return None
+        return self._away.id if call is self._home else self._home.id
 
     def home_ended(self, q850: int | None) -> None:
         """The home call is over."""
@@ -176,9 +190,9 @@ class Transferring:
             return
         if call.conversation == self._home.conversation or call.transfer is not None or call.consulted:
             return
-        call.consulted = True
+        call.consulted = self
         self._away, self._consult = call, leg
-        self._attempt = self._attempt._replace(call=call.id)
+        self.attempt = self.attempt._replace(call=call.id)
         if ringing is not None:
             far = self._far = BridgeLeg(leg.id, call.post, self, ringing.request)
             self._unanswered = Unanswered(call, ringing, far, self._gave_up)
@@ -193,7 +207,7 @@ class Transferring:
         other = away.other(leg.id) if away is not None and leg is not None else None
         if away is not None and other is not None:
             kind, name = away.party(other)
-            self._attempt = self._attempt._replace(kind=kind, name=name)
+            self.attempt = self.attempt._replace(kind=kind, name=name)
 
     def _gave_up(self) -> None:
         """The transferor gave up his call that rings."""
@@ -208,7 +222,7 @@ class Transferring:
             self._patience.renew()
         if action.status >= 300:
             self._take_back()
-        self._subscription.notify(action.status)
+        self.subscription.notify(action.status)
 
     def _describe(self, action: t.Describe) -> None:
         self._home.task(self._describe_async())
@@ -228,12 +242,12 @@ class Transferring:
             log.warning("relay.failed", call=home.id, detail=str(error))
             self._post(t.Missed(503, 41))
         else:
-            self._described = sdp
+            self.described = sdp
             self._post(t.Described(offer))
 
     def _take_back(self) -> None:
         """The relay was told of somebody else in the transferor's place."""
-        sdp, self._described = self._described, None
+        sdp, self.described = self.described, None
         remaining = self._home.other(self._leg.id)
         if sdp is not None and remaining is not None:
             self._home.task(self._take_back_async(remaining, sdp))
@@ -266,12 +280,13 @@ class Transferring:
             return
         target = plan.targets[0] if plan.targets else None
         if target is not None:
-            self._attempt = self._attempt._replace(kind=target.kind.value, name=target.name)
-        self._attempt = self._attempt._replace(call=call_id)
+            self.attempt = self.attempt._replace(kind=target.kind.value, name=target.name)
+        self.attempt = self.attempt._replace(call=call_id)
         far = self._far = BridgeLeg("a", _unheard, self, self._request, offer)
         away = self._away = CallRunner(call_id, engine, far, attempt, plan)
         away.media.passive = True
-        plan.trace.add("T1", f"made by {self._attempt.by}, who transfers call {home.id}")
+        away.consulted = self
+        plan.trace.add("T1", f"made by {self.attempt.by}, who transfers call {home.id}")
         far.listen(away.post)
         engine.tap.join(home.id, call_id)
         engine.calls.add(away)
@@ -287,9 +302,9 @@ class Transferring:
     def _place_far(self) -> None:
         away, leg, far = self._away, self._consult, self._far
         if away is not None and leg is not None and far is not None and away.legs.get(leg.id) is leg:
-            self._consult_sdp = away.description(leg.id)
+            self.consulted_description = away.description(leg.id)
             away.legs[leg.id] = far
-            self._was_passive, away.media.passive = away.media.passive, True
+            self.was_passive, away.media.passive = away.media.passive, True
 
     def _offer_far(self) -> None:
         if self._far is not None:
@@ -300,7 +315,7 @@ class Transferring:
         self._place_near()
         self._near.tell(ev.ModifyRefused(self._leg.id, 480))
         self._patience.renew()
-        self._answer = action.sdp
+        self.answer = action.sdp
         if not self._parting or not self._patience.again(self._offer_near):
             self._offer_near()
 
@@ -314,7 +329,7 @@ class Transferring:
     def _offer_near(self) -> None:
         if self._transfer.stage is not t.Stage.JOINING:
             return
-        home, answer = self._home, self._answer
+        home, answer = self._home, self.answer
         if answer is None or self._offered:
             return
         self._offered = True
@@ -358,9 +373,9 @@ class Transferring:
             far.end(action.q850 or 16)
         else:
             away.legs[leg.id] = leg
-            away.media.passive = self._was_passive
+            away.media.passive = self.was_passive
             leg.listen(away.post)
-            self._restore(away, leg.id, self._consult_sdp)
+            self._restore(away, leg.id, self.consulted_description)
 
     def _leave_ringing(self, ringing: Unanswered, away: CallRunner, far: BridgeLeg, action: t.LeaveTarget) -> None:
         if away.over:
@@ -397,15 +412,15 @@ class Transferring:
         home, away = self._home, self._away
         home.transfer = None
         if away is not None:
-            away.consulted = False
-        made = self._attempt._replace(status=action.status)
+            away.consulted = None
+        made = self.attempt._replace(status=action.status)
         done = "transferred the call" if action.joined else f"could not transfer the call ({action.status})"
         home.note_transfer(made, f"{made.by} {done} to {made.kind} {made.name}")
         log.info(
             "call.transferred" if action.joined else "transfer.failed",
             call=home.id,
             by=self._who.name,
-            to=f"{self._attempt.kind} {self._attempt.name}",
+            to=f"{self.attempt.kind} {self.attempt.name}",
             status=action.status,
             away=away.id if away is not None else None,
         )
@@ -418,9 +433,9 @@ class Transferring:
         self._far.join(self._near, home.id)
         self._engine.tap.join(home.id, away.id)
         if self._consult is not None:
-            away.plan.trace.add("T1", f"joined with call {home.id} by {self._attempt.by}")
+            away.plan.trace.add("T1", f"joined with call {home.id} by {self.attempt.by}")
             away.task(_give_ports_back(away))
-        self._adjust(self._answer)
+        self._adjust(self.answer)
 
     # -- the ends of the bridge --------------------------------------------------------------------------------------
 
@@ -439,7 +454,7 @@ class Transferring:
             elif sdp is not None:
                 self._near.make_offer(sdp)
         elif end is self._near:
-            self._answer = sdp
+            self.answer = sdp
             self._post(t.Took())
         elif sdp is None:
             self._post(t.Missed(488, 88))

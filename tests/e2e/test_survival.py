@@ -396,6 +396,80 @@ def test_one_of_two_phones_answers(world: World) -> None:
     tones.assert_heard(alice.recording, 1010)
 
 
+# -- transfers that the crash interrupts -------------------------------------------------------------------------------
+
+
+def test_target_of_a_transfer_has_not_answered(world: World) -> None:
+    """Alice joins bobby and carol, whose phone does not answer before the crash: the transfer is given up, alice hears
+    it and still has both calls, with sound. The same transfer works then."""
+    alice, bob, carol = consulting(world)
+    carol.freeze()
+    mark = alice.mark
+    alice.transfer_attended(0, 1)
+    alice.wait_for(r"^TRANSFER 100", after=mark)
+    crash(world)
+    carol.thaw()
+    alice.wait_for(r"^TRANSFER 503", after=mark)
+    assert len(live(world)) == 2
+    tones.talk(2)
+    mark = alice.mark
+    alice.transfer_attended(0, 1)
+    alice.wait_closed(after=mark)  # PJSIP takes no NOTIFY of a second REFER: it has an id (RFC 3515 section 2.4.6)
+    tones.talk()
+    bob.hangup()
+    carol.wait_closed()
+    world.peers.stop_phones()
+    tones.assert_heard(alice.recording, carol.tone, only=False)
+    tones.assert_heard(carol.recording, bob.tone, only=False)
+    tones.assert_heard(carol.recordings[0], alice.tone, only=False)
+
+
+def test_calls_are_being_joined(world: World) -> None:
+    """Carol has taken alice's place with bobby, whose phone has not answered before the crash: alice is out of it, and
+    the two talk after the restart, hold and hang up."""
+    alice, bob, carol = consulting(world)
+    bob.freeze()
+    mark = alice.mark
+    alice.transfer_attended(0, 1)
+    alice.wait_for(r"^TRANSFER 200", after=mark)
+    calls = [row["id"] for row in live(world)]
+    crash(world)
+    bob.thaw()
+    alice.wait_closed(after=mark)
+    assert [row["id"] for row in live(world)] == calls
+    tones.talk(2)
+    mark = carol.mark
+    bob.hold()
+    carol.wait_media("(remote-hold|none)", after=mark)
+    bob.hangup()
+    carol.wait_closed()
+    assert [record(world, call)["outcome"] for call in calls] == ["answered", "answered"]
+    world.peers.stop_phones()
+    tones.assert_heard(bob.recording, carol.tone, only=False)
+    tones.assert_heard(carol.recording, bob.tone, only=False)
+
+
+def consulting(world: World) -> tuple[Pjsua, Pjsua, Pjsua]:
+    """Alice has bobby on hold and talks to carol."""
+    alice, bob, carol = (
+        world.peers.pjsua(world.account(seat), tone=tone, address=f"127.0.0.3{n}")
+        for n, (seat, tone) in enumerate((("alice", 440), ("bobby", 1010), ("carol", 1750)), 1)
+    )
+    for phone in (alice, bob, carol):
+        phone.wait_registered()
+    for other, seat in ((bob, "bobby"), (carol, "carol")):
+        mark = alice.mark
+        alice.dial(SEATS[seat][0])
+        other.wait_incoming()
+        other.answer()
+        alice.wait_established(after=mark)
+        other.wait_established()
+        tones.talk(0.5)
+        if other is bob:
+            alice.hold()
+    return alice, bob, carol
+
+
 # -- dialogs that ended just before the crash --------------------------------------------------------------------------
 
 

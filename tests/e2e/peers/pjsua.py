@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -107,6 +109,14 @@ class Pjsua:
 
     def register(self) -> None:
         self._do("register")
+
+    def freeze(self) -> None:
+        """It hears and says nothing until `thaw`."""
+        os.kill(self._process.process.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """It goes on, with what came meanwhile."""
+        os.kill(self._process.process.pid, signal.SIGCONT)
 
     def kill(self) -> None:
         """Cut its power: nobody is told."""
