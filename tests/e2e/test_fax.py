@@ -72,6 +72,7 @@ async def far(request: pytest.FixtureRequest, world: World, folder: Path) -> Asy
         raise
 
 
+FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"
 WAYS = {
     "our re-INVITE": Manner(),
     "refused": Manner(to_t38=(488,)),
@@ -384,6 +385,45 @@ async def test_disk_full(far: Far) -> None:
 def mounted(*command: str) -> bool:
     """Run mount or umount; whether it succeeded."""
     return subprocess.run(command, capture_output=True).returncode == 0
+
+
+async def test_mail_server_is_away(far: Far) -> None:
+    """It refuses connections, then takes one and says nothing; then the daemon dies. When it works again each fax is
+    mailed by itself, once; log and metric say what happened. The wall clock of the next daemon is eleven minutes ahead,
+    so that the pauses are over."""
+    edge = far.world.edge
+    await far.post.close()
+    first = await far.send(BOX, Manner(first="image"), document=tiff(far.folder / "one.tif", PICTURES[:1]))
+    await ended(first)
+    waiting = await far.id_of(first)
+    row = await far.row(waiting, partial(_tried, hangs=False))
+    assert (row["mail"], row["result"], row["pages"]) == ("queued", "complete", 1)
+    (delayed,) = (event for event in edge.events("fax.mail_delayed") if event["fax"] == waiting)
+    assert delayed["again_in_s"] == 60 and "Connect" in str(delayed["error"])
+    assert edge.metrics()['sip_edge_fax_mails_total{result="delayed"}'] > 0
+    await far.post.open(dumb=True)
+    second = await far.send(BOX, Manner(hang_up_at=1.0))
+    await ended(second)
+    hanging = await far.id_of(second)
+    await far.row(hanging, partial(_tried, hangs=True))
+    async with asyncio.timeout(10):
+        await far.post.visited.wait()
+    await asyncio.to_thread(edge.kill)
+    await far.post.open()
+    edge.also = {"LD_PRELOAD": FAKETIME, "FAKETIME": "+11m", "DONT_FAKE_MONOTONIC": "1"}
+    try:
+        await asyncio.to_thread(edge.start)
+        for fax in (waiting, hanging):
+            await far.mailbox.of(fax)
+            row = await far.row(fax, lambda row: row["mail"] == "delivered")
+            assert row["tries"] == 2
+        assert edge.metrics()['sip_edge_fax_mails_total{result="delivered"}'] == 2
+    finally:
+        edge.also = {}
+        await asyncio.to_thread(edge.kill)
+        await asyncio.to_thread(edge.start)
+    assert same(*pages(await far.mailbox.of(waiting)), PICTURES[0])
+    assert "Kein Fax" in (await far.mailbox.of(hanging))["Subject"]
 
 
 async def test_kill_in_the_middle(far: Far) -> None:

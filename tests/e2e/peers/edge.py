@@ -55,6 +55,8 @@ class Edge:
         self.data = Path(tempfile.mkdtemp(prefix="edge-"))
         self.program = [str(COMMAND)]
         """What is started as the daemon; benches measure others."""
+        self.also: dict[str, str] = {}
+        """More of its environment, from the next start."""
         self._database_url = database_url
         self._process: PeerProcess | None = None
         self._starts = 0
@@ -143,7 +145,7 @@ class Edge:
     @property
     def environment(self) -> dict[str, str]:
         """What its commands want in the environment."""
-        return {"DATABASE_URL": self._database_url} if self._database_url else {}
+        return self.also | ({"DATABASE_URL": self._database_url} if self._database_url else {})
 
     def server(self, transport: str = "udp") -> str:
         """`host:port` where phones and carriers reach it."""

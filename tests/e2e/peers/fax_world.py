@@ -98,6 +98,40 @@ class Mailbox:
         return found()[-1]
 
 
+class MailServer:
+    """The port behind which the mailbox is. It can be closed, and opened so that nobody ever says a word there."""
+
+    def __init__(self, port: int) -> None:
+        self.mailbox = Mailbox()
+        self._port = port
+        self._server: asyncio.Server | None = None
+        self.visited = asyncio.Event()
+        """Somebody connected while nobody spoke."""
+
+    async def open(self, *, dumb: bool = False) -> None:
+        """Take connections; `dumb`: without a greeting."""
+        await self.close()
+        loop = asyncio.get_running_loop()
+        self.visited.clear()
+        made = (lambda: _Dumb(self.visited)) if dumb else (lambda: SMTP(self.mailbox, loop=loop))
+        self._server = await loop.create_server(made, "127.0.0.1", self._port)
+
+    async def close(self) -> None:
+        """Take none: who comes is refused."""
+        server, self._server = self._server, None
+        if server is not None:
+            server.close()
+            await server.wait_closed()
+
+
+class _Dumb(asyncio.Protocol):
+    def __init__(self, visited: asyncio.Event) -> None:
+        self._visited = visited
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._visited.set()
+
+
 def pages(mail: EmailMessage, password: str | None = None) -> list[Image.Image]:
     """The pages of the PDF in a mail."""
     (attachment,) = mail.iter_attachments()
@@ -215,8 +249,9 @@ def document(world: World) -> dict[str, object]:
 class Far:
     """All that is not the edge, for one test."""
 
-    def __init__(self, world: World, engine: FaxEngine, gateway: T38Gateway, mailbox: Mailbox, folder: Path) -> None:
+    def __init__(self, world: World, engine: FaxEngine, gateway: T38Gateway, post: MailServer, folder: Path) -> None:
         self.world = world
+        self.post = post
         self.carrier = FaxCarrier(CARRIER, world.sip_port, engine)
         self.other = FaxCarrier(OTHER, world.other_port, engine)
         self.silent = FaxCarrier(SILENT, world.silent_port, engine)
@@ -226,7 +261,7 @@ class Far:
         self.office = FaxCarrier(OFFICE, world.office_port, engine)
         self.all = (self.carrier, self.other, self.silent, self.gate, self.strict, self.careless, self.office)
         self.folder = folder
-        self.mailbox = mailbox
+        self.mailbox = post.mailbox
         self.document = tiff(folder / "document.tif", PICTURES)
 
     async def send(
@@ -280,15 +315,14 @@ class Far:
 @asynccontextmanager
 async def far_side(world: World, folder: Path) -> AsyncIterator[Far]:
     """Carriers with fax machines, and a mail server."""
-    loop = asyncio.get_running_loop()
-    mailbox = Mailbox()
-    server = await loop.create_server(lambda: SMTP(mailbox, loop=loop), "127.0.0.1", world.smtp_port)
+    post = MailServer(world.smtp_port)
+    await post.open()
     first = take_ports(240)
     engine = FaxEngine(Spool(folder / "far"), FaxOptions("127.0.0.1", (first, first + 239)))
     await engine.start()
     gateway = T38Gateway(folder)
     await asyncio.to_thread(register_office, world, folder)
-    far = Far(world, engine, gateway, mailbox, folder)
+    far = Far(world, engine, gateway, post, folder)
     for one in far.all:
         await one.start()
     try:
@@ -298,8 +332,7 @@ async def far_side(world: World, folder: Path) -> AsyncIterator[Far]:
         for one in far.all:
             await one.stop()
         gateway.stop()
-        server.close()
-        await server.wait_closed()
+        await post.close()
 
 
 def register_office(world: World, folder: Path) -> None:
