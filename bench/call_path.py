@@ -122,7 +122,7 @@ class Relay(RtpIoRelay):
     def places(self) -> tuple[Relay]:
         return (self,)
 
-    def ask(self, text: bytes, wanted: int) -> asyncio.Future[list[str]]:
+    def ask(self, text: bytes, wanted: int, within: float = 0.0) -> asyncio.Future[list[str]]:
         done: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
         replies = ["35000 127.0.0.1"] * wanted if text[:1] in b"UL" else ["0 0 0 0"] * (wanted - 1) + ["0"]
         asyncio.get_running_loop().call_soon(done.set_result, replies)

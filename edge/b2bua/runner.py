@@ -44,6 +44,7 @@ from edge.b2bua.targeting import demands_status, give_back, limited, names
 from edge.b2bua.tries import Tries
 from edge.b2bua.uac_leg import UacLeg
 from edge.b2bua.uas_leg import UasLeg
+from edge.b2bua.work import Work
 from edge.cdr.record import Attempt, CallRecord, finished_fields
 from edge.channels.ledger import LimitReached
 from edge.observability.logging import get_logger
@@ -79,8 +80,8 @@ class CallRunner:
         "_finish",
         "_here",
         "_mailbox",
-        "_tasks",
         "_timers",
+        "_works",
         "a",
         "attempt",
         "began",
@@ -144,7 +145,7 @@ class CallRunner:
         self._mailbox: list[CallEvent] = []  # a deque has 700 bytes, and there is hardly ever more than one event
         self._draining_mailbox = False
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._tasks: list[asyncio.Task[None]] = []
+        self._works: list[Work] = []
         self.tries = Tries()
         self._finish: do.Finish | None = None
         self.hearing = Hearing(engine.carriers)
@@ -325,14 +326,14 @@ class CallRunner:
             self._finished(do.Finish("failed", "edge", 500, 41, "internal error"))
 
     def task(self, work: Coroutine[None, None, None]) -> None:
-        """Do something beside the call; a fault in it ends the call."""
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.append(task)
-        task.add_done_callback(self._task_done)
+        """Do something beside the call, at once as far as it need not wait; a fault in it ends the call."""
+        begun = Work(work, self._worked)
+        self._works.append(begun)
+        begun.begin()
 
-    def _task_done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.remove(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
+    def _worked(self, work: Work, error: BaseException | None) -> None:
+        self._works.remove(work)
+        if error is not None and not isinstance(error, asyncio.CancelledError):
             self.engine.internal_error("b2bua.task", error, call=self.id)
             self.end(41, "internal error")
 

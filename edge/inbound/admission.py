@@ -5,8 +5,6 @@ Everything but the channel ledger answers at once, so that most calls are admitt
 
 from __future__ import annotations
 
-import asyncio
-
 from dialplan.engine import decide
 from dialplan.model import Direction, Reason, Refusal, SourceKind
 from edge.b2bua.engine import Engine
@@ -39,7 +37,6 @@ class Admission:
     def __init__(self, engine: Engine, identify: Identify) -> None:
         self._engine = engine
         self._identify = identify
-        self._tasks: set[asyncio.Task[None]] = set()
         self._ringing: dict[TransactionId, UasLeg] = {}
         self.draining = False
         engine.calls.on_refer = Transfers(engine).begin
@@ -107,19 +104,7 @@ class Admission:
         self._ringing[tx] = leg
         if not decision.claims:
             return runner.start()
-        task = asyncio.get_running_loop().create_task(
-            runner.admit(lambda refusal: refuse(engine, tx, request, flow, refusal, attempt, call_id))
-        )
-        self._tasks.add(task)
-        task.add_done_callback(lambda done: self._admitted(done, call_id))
-
-    def _admitted(self, task: asyncio.Task[None], call_id: str) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._engine.internal_error("inbound.admission", error, call=call_id)
-            runner = self._engine.calls.get(call_id)
-            if runner is not None:
-                runner.end(41, "internal error")
+        runner.task(runner.admit(lambda refusal: refuse(engine, tx, request, flow, refusal, attempt, call_id)))
 
     def cancelled(self, tx: TransactionId, request: Request) -> None:
         """A CANCEL that matches an INVITE of ours."""

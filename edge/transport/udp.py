@@ -58,6 +58,8 @@ def local_address(sock: socket.socket) -> Address:
 class UdpSocket:
     """A bound UDP socket in the loop."""
 
+    _loop: asyncio.AbstractEventLoop
+
     def __init__(self, address: Address, received: Callable[[bytes, Flow], None]) -> None:
         """Bind `address`; ListenError. `received` gets each datagram once `start` was called."""
         self._sock = bound_socket(socket.SOCK_DGRAM, "udp", address)
@@ -66,6 +68,7 @@ class UdpSocket:
         self._buffer = bytearray(_LARGEST)
         self._view = memoryview(self._buffer)
         self._flows: dict[tuple[str, int], Flow] = {}
+        self._woken_at = 0.0
 
     @property
     def descriptor(self) -> int:
@@ -83,7 +86,8 @@ class UdpSocket:
 
     def start(self) -> None:
         """Begin to read."""
-        asyncio.get_running_loop().add_reader(self._sock, self._readable)
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._sock, self._readable)
 
     def close(self) -> None:
         """Give the port back."""
@@ -102,7 +106,11 @@ class UdpSocket:
 
     def _readable(self) -> None:
         view = self._view
-        for _ in range(_BATCH):
+        # one, as the loop comes again where there are more; many where it did so within its millisecond
+        now = self._loop.time()
+        batch = _BATCH if now == self._woken_at else 1
+        self._woken_at = now
+        for _ in range(batch):
             try:
                 size, source = self._sock.recvfrom_into(view)
             except (BlockingIOError, InterruptedError):

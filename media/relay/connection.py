@@ -1,6 +1,7 @@
 """The two connections to a relay process: commands with their replies in order, and events.
 
-Commands are pipelined: a batch goes out in one write and its replies are counted off in the order they come.
+Commands are pipelined: a batch goes out in one write and its replies are counted off in the order they come. What has
+time waits a moment for a batch that has none, for each write wakes two processes.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ class CommandConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._batches: deque[_Batch] = deque()
         self._rest = b""
+        self._unsent: list[tuple[bytes, _Batch]] = []
+        self._departure: asyncio.TimerHandle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._reason = "the relay closed the connection"
 
@@ -51,18 +54,41 @@ class CommandConnection(asyncio.Protocol):
         # uvloop's transports are no subclasses of asyncio's.
         self._transport = cast(asyncio.Transport, transport)
 
-    def ask(self, commands: bytes, wanted: int) -> asyncio.Future[list[str]]:
-        """Send `wanted` complete commands; the future gives their replies, or RelayError. Raises RelayError."""
+    def ask(self, commands: bytes, wanted: int, within: float = 0.0) -> asyncio.Future[list[str]]:
+        """Send `wanted` complete commands; the future gives their replies, or RelayError. Raises RelayError.
+
+        `within`: seconds that they may wait for others to go with; none are sent before those that came first."""
         transport = self._transport
         if transport is None:
             raise RelayError(f"the media relay is away: {self._reason}")
         now = monotonic()
         done: asyncio.Future[list[str]] = self._loop.create_future()
-        self._batches.append(_Batch(wanted, now, done))
+        batch = _Batch(wanted, now, done)
+        self._batches.append(batch)
         if self._timer is None:
             self._timer = self._loop.call_later(self._limit, self._check)
-        transport.write(commands)
+        if within:
+            self._unsent.append((commands, batch))
+            if self._departure is None:
+                self._departure = self._loop.call_later(within, self._depart)
+        elif self._unsent:
+            self._write_unsent(commands)
+        else:
+            transport.write(commands)
         return done
+
+    def _depart(self) -> None:
+        self._departure = None
+        if self._unsent:
+            self._write_unsent(b"")
+
+    def _write_unsent(self, last: bytes) -> None:
+        unsent, self._unsent = self._unsent, []
+        now = monotonic()
+        for _, batch in unsent:
+            batch.sent = now
+        if self._transport is not None:
+            self._transport.write(b"".join([commands for commands, _ in unsent]) + last)
 
     def data_received(self, data: bytes) -> None:
         lines = (self._rest + data).split(b"\n")
@@ -96,9 +122,11 @@ class CommandConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        for timer in (self._timer, self._departure):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._departure = None
+        self._unsent.clear()
         batches, self._batches = self._batches, deque()
         for batch in batches:
             if not batch.done.done():

@@ -167,11 +167,12 @@ class RtpIoRelay:
         have = ", ".join(f"{label} ({address})" for label, address in self._networks.items())
         raise RelayError(f"the media relay has no network {name!r}{family}; it has {have}")
 
-    def ask(self, text: bytes, wanted: int) -> asyncio.Future[list[str]]:
-        """Send commands, a future of their replies. Raises RelayError, at once or from the future."""
+    def ask(self, text: bytes, wanted: int, within: float = 0.0) -> asyncio.Future[list[str]]:
+        """Send commands, at the latest `within` seconds, a future of their replies. Raises RelayError, at once or from
+        the future."""
         if self._commands is None:
             raise RelayError(f"the media relay is away: {self._why_away}")
-        return self._commands.ask(text, wanted)
+        return self._commands.ask(text, wanted, within)
 
     def hold(self, session: RtpIoSession) -> None:
         """A session takes its first ports: it counts from here on. Raises ValueError where its id is in use."""

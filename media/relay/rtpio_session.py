@@ -323,7 +323,7 @@ class RtpIoSession:
         for number in self._media:
             text += commands.query(self.id, number, "a") + commands.query(self.id, number, "b")
         try:
-            return relay.ask((text + commands.delete(self.id)).encode("ascii"), 2 * len(self._media) + 1)
+            return relay.ask((text + commands.delete(self.id)).encode("ascii"), 2 * len(self._media) + 1, _AFTER)
         except RelayError:
             return nothing
 
@@ -362,6 +362,9 @@ def _nobody() -> None:
 def _number(index: int, media: Media) -> int:
     return 2 * index + ("UDPTL" in media.proto.upper())
 
+
+_AFTER = 0.01
+"""Seconds after which a session is deleted, if no other command takes that along earlier: nobody waits for it."""
 
 _TICKS = 8.0
 """A millisecond of the RTP clock of telephony's static payload types (RFC 3551 table 4), the only ones whose jitter the
