@@ -25,6 +25,8 @@ from pathlib import Path
 from statistics import median
 
 from load import CARRIER, PHONES, Office, Sipp, Usage, pause, percentiles
+from priority import add_option, take
+from speed import REFERENCE_MS, at_reference, speed
 
 RING_MS = 200
 TALK_MS = 800
@@ -64,15 +66,23 @@ class Row:
     answer: tuple[float, float, float]
     """From INVITE to 200 without the phone's own time, as SIPp saw it: 50th, 95th and 99th percentile."""
     lag: tuple[float, float]
+    machine: float
+    """What `speed.speed` said, the mean of before and after."""
     load: float
     """Load average of the machine at the end."""
+
+    @property
+    def at_reference(self) -> float:
+        """`signalling` at reference speed."""
+        return at_reference(self.signalling, self.machine)
 
     def __str__(self) -> str:
         return (
             f"{self.kind:9} {self.rate:6g} {self.reached:8.1f} {self.calls:7} {self.failed:6} {self.resent:6}"
-            f" {self.signalling:8.2f} {self.relay:6.2f} {self.postgres:6.2f} {self.share:5.0f} %"
+            f" {self.signalling:8.2f} {self.at_reference:7.2f} {self.relay:6.2f} {self.postgres:6.2f}"
+            f" {self.share:5.0f} %"
             f"  {'/'.join(f'{ms:.1f}' for ms in self.setup):>11} {'/'.join(f'{ms:.0f}' for ms in self.answer):>12}"
-            f"  {'/'.join(f'{ms:g}' for ms in self.lag):>8} {self.load:6.1f}"
+            f"  {'/'.join(f'{ms:g}' for ms in self.lag):>8} {self.machine:8.1f} {self.load:6.1f}"
         )
 
 
@@ -89,7 +99,7 @@ def middle(rows: list[Row]) -> Row:
     return Row(
         first.kind, first.rate, of("reached"), sum(row.calls for row in rows), sum(row.failed for row in rows),
         sum(row.resent for row in rows), of("signalling"), of("relay"), of("postgres"), of("share"),
-        each("setup"), each("answer"), each("lag"), of("load"),  # type: ignore[arg-type]
+        each("setup"), each("answer"), each("lag"), of("machine"), of("load"),  # type: ignore[arg-type]
     )  # fmt: skip
 
 
@@ -114,6 +124,7 @@ class Bench:
         scenario, caller, called = EXPECTED[kind]
         callers, answers = (office.carrier_port, office.phone_port) if kind == "inbound" else (0, office.carrier_port)
         lines = office.called if kind == "inbound" else office.seats
+        before_speed = speed()
         with ExitStack() as stack:
             phone = Sipp(office, "answers", called, answers, pause_ms=RING_MS)
             stack.callback(phone.stop)
@@ -149,12 +160,13 @@ class Bench:
             used["signalling"] / each, used["relay"] / each, used["PostgreSQL"] / each,
             used["signalling"] / (after.at - before.at) * 100,
             (percentiles(delays, 50)[0], percentiles(delays, 99)[0]), (p50 - RING_MS, p95 - RING_MS, p99 - RING_MS),
-            (after.lag_since(before, 0.5), after.lag_since(before, 0.99)), os.getloadavg()[0],
+            (after.lag_since(before, 0.5), after.lag_since(before, 0.99)), (before_speed + speed()) / 2,
+            os.getloadavg()[0],
         )  # fmt: skip
         if not quiet:
             print(row, flush=True)
             self.rows.append(row)
-            self.note("run", **asdict(row), probe_ms=[round(ms, 3) for ms in delays])
+            self.note("run", **asdict(row), at_reference=row.at_reference, probe_ms=[round(ms, 3) for ms in delays])
         return row
 
     def highest(self) -> None:
@@ -252,8 +264,8 @@ class Bench:
 
 
 HEADING = (
-    "kind        rate  calls/s   calls failed resent   sig ms  relay     PG   CPU    set-up ms  answer ms p50/95/99"
-    "    lag   load"
+    "kind        rate  calls/s   calls failed resent   sig ms  at ref  relay     PG   CPU    set-up ms"
+    "  answer ms p50/95/99    lag  machine   load"
 )
 
 
@@ -270,7 +282,9 @@ def main() -> int:
     arguments.add_argument("--warm-up", type=int, default=1000, help="calls before anything is measured")
     arguments.add_argument("--trace-megabytes", type=int, default=8, help="small, so that it is full after warming up")
     arguments.add_argument("--folder", type=Path, help="keep logs, settings and raw results (results.jsonl) here")
+    add_option(arguments)
     chosen = arguments.parse_args()
+    priority = take(chosen.priority)
     with ExitStack() as stack:
         folder = chosen.folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         office = Office(folder, {"trace_megabytes": chosen.trace_megabytes})
@@ -278,7 +292,8 @@ def main() -> int:
         office.start()
         bench = Bench(office, folder / "results.jsonl")
         python = f"Python {platform.python_version()} of {sys.base_prefix}"
-        print(f"{os.cpu_count()} cores, {python}; CPU in ms per call; answer without the phone's own {RING_MS} ms")
+        print(f"{os.cpu_count()} cores, {python}; priority {priority}; CPU in ms per call, `at ref` where the machine's"
+              f" work takes {REFERENCE_MS:g} ms; answer without the phone's own {RING_MS} ms")  # fmt: skip
         bench.note("machine", cores=os.cpu_count(), python=python, load=os.getloadavg())
         if chosen.warm_up:
             bench.run("inbound", 50, chosen.warm_up, quiet=True)

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import quantiles
+from typing import Protocol
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "e2e"))
@@ -59,7 +60,7 @@ class Office:
         )
         # what a carrier dials, and what a phone dials with its name and password, a line per call in turn
         self.called = folder / "called.csv"
-        self.called.write_text("SEQUENTIAL\n" + "".join(f"{_number(n)};{_outside(n)}\n" for n in range(SEATS)))
+        self.called.write_text(CALLED)
         self.seats = folder / "seats.csv"
         self.seats.write_text("SEQUENTIAL\n" + "".join(_credentials(n) for n in range(SEATS)))
         self.probe_seat = folder / "probe.csv"
@@ -82,14 +83,18 @@ class Office:
 
     def probe(self, rate: float) -> Probe:
         """A probe that calls `rate` times a second."""
-        edge, port = self.edge.server().rsplit(":", 1)
-        return Probe((edge, int(port)), (CARRIER, take_port()), (PHONES, self.probe_port), _number(SEATS), rate)
+        return probe_of(self, self.probe_port, rate)
 
     def stop(self) -> None:
         try:
             self.edge.stop()
         finally:
             self.edge.discard()
+
+    @property
+    def server(self) -> str:
+        """`host:port` of its UDP."""
+        return self.edge.server()
 
     @property
     def signalling(self) -> int:
@@ -133,13 +138,24 @@ class Totals:
     seconds: float
 
 
+class Served(Protocol):
+    """What SIPp calls."""
+
+    folder: Path
+    """Where SIPp's files go."""
+
+    @property
+    def server(self) -> str:
+        """`host:port` of its UDP."""
+
+
 class Sipp:
     """One SIPp process running a scenario of bench/scenarios.
     `lines`: its injection file; `pause_ms`: how long it pauses; port 0: any."""
 
     def __init__(
         self,
-        office: Office,
+        office: Served,
         scenario: str,
         address: str,
         port: int,
@@ -159,7 +175,7 @@ class Sipp:
         self.folder = office.folder / f"{scenario}-{number}"
         self.folder.mkdir()
         command = [
-            "sipp", office.edge.server(), "-sf", str(SCENARIOS / f"{scenario}.xml"), "-i", address, "-p",
+            "sipp", office.server, "-sf", str(SCENARIOS / f"{scenario}.xml"), "-i", address, "-p",
             str(port or take_port()),
             "-t", "u1", "-nostdin", "-cp", str(take_port()), "-mp", str(take_ports(4)), "-cid_str", "%u-%p-%s",
             "-buff_size", "4194304", "-timer_resol", "1", "-max_socket", "60000",
@@ -175,7 +191,7 @@ class Sipp:
         if lines is not None:
             command += ["-inf", str(lines)]
         if scenario == "phone_calls":
-            command += ["-auth_uri", f"{_DIALLED}@{office.edge.address}"]
+            command += ["-auth_uri", f"{_DIALLED}@{office.server.partition(':')[0]}"]
         if pause_ms:
             command += ["-d", str(pause_ms)]
         self.process = PeerProcess(
@@ -244,6 +260,17 @@ def _stat(pid: int) -> list[str]:
 def _children(parent: int) -> list[int]:
     found = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
     return [pid for pid in found if (fields := _stat(pid)) and int(fields[1]) == parent]
+
+
+def probe_of(served: Served, phone_port: int, rate: float) -> Probe:
+    """A probe that calls `PROBED` `rate` times a second and answers at a port of the phones."""
+    host, port = served.server.rsplit(":", 1)
+    return Probe((host, int(port)), (CARRIER, take_port()), (PHONES, phone_port), PROBED, rate)
+
+
+def descendants(pid: int) -> list[int]:
+    """Process ids of a process and all that it has started."""
+    return [pid, *(below for child in _children(pid) for below in descendants(child))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,6 +342,12 @@ def _number(n: int) -> str:
 
 def _outside(n: int) -> str:
     return f"+49301234{n:03}"
+
+
+CALLED = "SEQUENTIAL\n" + "".join(f"{_number(n)};{_outside(n)}\n" for n in range(SEATS))
+"""What a carrier dials and who calls, a line per call in turn, as SIPp reads it."""
+PROBED = _number(SEATS)
+"""The number of the probe's phone."""
 
 
 def _document(carrier_port: int, budget: Mapping[str, int] | None) -> dict[str, object]:

@@ -111,11 +111,12 @@ class Probe:
         elif text.startswith("SIP/2.0 2") and not call.answered:
             call.answered = True
             host, port = self._carrier.getsockname()
-            uri = fields["Contact"][1:-1]
+            uri, name = _uri(fields["Contact"]), fields["Call-ID"].partition("@")[0]
+            routes = "".join(f"Route: {route}\r\n" for route in reversed(_all(text, "Record-Route")))
             for method, cseq in (("ACK", 1), ("BYE", 2)):
                 self._carrier.sendto(
                     f"{method} {uri} SIP/2.0\r\n"
-                    f"Via: SIP/2.0/UDP {host}:{port};branch=z9hG4bK-{method}{fields['Call-ID']};rport\r\n"
+                    f"Via: SIP/2.0/UDP {host}:{port};branch=z9hG4bK-{method}-{name};rport\r\n{routes}"
                     f"From: {fields['From']}\r\nTo: {fields['To']}\r\nCall-ID: {fields['Call-ID']}\r\n"
                     f"Max-Forwards: 70\r\nCSeq: {cseq} {method}\r\nContent-Length: 0\r\n\r\n".encode(),
                     self._edge,
@@ -128,8 +129,9 @@ class Probe:
             return
         to = fields["To"] if ";tag=" in fields["To"] else f"{fields['To']};tag=p"
         host, port = self._phone.getsockname()
+        way = "".join(f"{name}: {value}\r\n" for name in ("Via", "Record-Route") for value in _all(text, name))
         same = (
-            f"Via: {fields['Via']}\r\nFrom: {fields['From']}\r\nTo: {to}\r\nCall-ID: {fields['Call-ID']}\r\n"
+            f"{way}From: {fields['From']}\r\nTo: {to}\r\nCall-ID: {fields['Call-ID']}\r\n"
             f"CSeq: {fields['CSeq']}\r\nContact: <sip:{host}:{port}>\r\n"
         )
         if method != "INVITE":
@@ -164,3 +166,13 @@ def _receive(sock: socket.socket) -> tuple[bytes, float]:
 
 def _fields(text: str) -> dict[str, str]:
     return dict(line.partition(": ")[::2] for line in text.partition("\r\n\r\n")[0].split("\r\n")[1:])
+
+
+def _all(text: str, name: str) -> list[str]:
+    head = text.partition("\r\n\r\n")[0]
+    return [line.partition(": ")[2] for line in head.split("\r\n") if line.startswith(f"{name}: ")]
+
+
+def _uri(contact: str) -> str:
+    """Of a Contact with a display name or without."""
+    return contact.partition("<")[2].partition(">")[0] or contact.partition(";")[0].strip()
