@@ -56,7 +56,14 @@ class Office:
         self.edge = Edge(
             folder / "edge",
             database_url=database_url,
-            settings={"media_ports": MEDIA_PORTS, "guard_rate": 5000, "guard_burst": 20000, **settings},
+            # the phones register once, and some runs take hours
+            settings={
+                "media_ports": MEDIA_PORTS,
+                "guard_rate": 5000,
+                "guard_burst": 20000,
+                "register_max_expires": 86400,
+                **settings,
+            },
         )
         # what a carrier dials, and what a phone dials with its name and password, a line per call in turn
         self.called = folder / "called.csv"

@@ -257,7 +257,7 @@ def main() -> int:
         short.chmod(0o755)
         database = Database(short / "pg")
         stack.callback(database.stop)
-        office = Office(folder, {"trace_megabytes": 8, "register_max_expires": 86400}, database_url=database.url)
+        office = Office(folder, {"trace_megabytes": 8}, database_url=database.url)
         stack.callback(office.stop)
         migrated = office.edge.command("migrate", "up")
         if migrated.returncode:
