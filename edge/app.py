@@ -527,6 +527,7 @@ class Edge:
             },
             {
                 "leases": lambda: audit.leases(acquire, instance, channels.leases, shared=channels.shared),
+                "table": audit.Table(acquire, writer),
                 "live-list": lambda: audit.live_list(
                     acquire, instance, calls, lambda: channels.shared and upkeep.fresh()
                 ),

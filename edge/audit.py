@@ -31,7 +31,18 @@ if TYPE_CHECKING:
 Acquire: TypeAlias = "Callable[[], AbstractAsyncContextManager[AnyConnection]]"
 """Gives a connection for a while; a pool's `acquire`."""
 
-INVARIANTS = ("attempts", "closing", "outcomes", "records", "spool", "channels", "relay", "leases", "live-list")
+INVARIANTS = (
+    "attempts",
+    "closing",
+    "outcomes",
+    "records",
+    "spool",
+    "channels",
+    "relay",
+    "leases",
+    "live-list",
+    "table",
+)
 EVERY = 5.0
 DATABASE_EVERY = 30.0
 _AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
@@ -200,3 +211,33 @@ async def live_list(acquire: Acquire, instance: UUID, calls: Calls, current: Cal
         return Finding()
     wrong = frozenset((there - before - after) | ((before & after) - there))
     return Finding(len(wrong), "the table live_calls differs from the calls that are up", wrong)
+
+
+class Table:
+    """Records that were stored are in the table: a sample of the newest, each looked for once when it is some time old.
+    What is missing is looked for some minutes longer, so that somebody hears of it."""
+
+    def __init__(self, acquire: Acquire, writer: RecordWriter) -> None:
+        self._acquire = acquire
+        self._writer = writer
+        self._looks: dict[str, int] = {}
+
+    async def __call__(self) -> Finding:
+        """See the class."""
+        writer, looks = self._writer, self._looks
+        if writer.away or writer.waiting > _BACKLOG:
+            return Finding()
+        async with self._acquire() as connection:
+            missing = frozenset(row[0] for row in await connection.fetch(_MISSING, list(looks))) - {*writer.set_aside}
+        self._looks = {call: looks[call] + 1 for call in missing if looks[call] < _LOOKS}
+        self._looks |= dict.fromkeys(writer.latest, 0)
+        writer.latest.clear()
+        return Finding(len(missing), "records that were stored are not in the table call_records", missing)
+
+
+_MISSING = """SELECT x.id FROM unnest($1::text[]) AS x (id)
+    WHERE NOT EXISTS (SELECT FROM sip_edge.call_records r WHERE r.id = x.id)
+    AND NOT EXISTS (SELECT FROM sip_edge.erasures e WHERE x.id = ANY (e.calls))"""
+_BACKLOG = 5000
+"""Records that wait: some of the newest are among them."""
+_LOOKS = 10

@@ -9,11 +9,13 @@ database.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 import asyncpg
+import orjson
 import structlog
 
 from config.store import AWAY
@@ -22,6 +24,7 @@ from edge.cdr.spool import Batch, Spool
 
 MAX_PENDING = 100_000
 """Records held in memory while neither disk nor database take them."""
+_SAMPLE = 100
 _DATABASE_TIMEOUT = 20.0
 _FIRST_RETRY, _LAST_RETRY = 0.5, 15.0
 _SPOOL_RETRY = 1.0
@@ -68,6 +71,10 @@ class RecordWriter:
         """Records that `put` was given."""
         self.calls_taken = 0
         """Those of them that are call records."""
+        self.latest: deque[str] = deque(maxlen=_SAMPLE)
+        """Ids of the newest call records that `put` was given, for whoever looks whether they come to be there."""
+        self.set_aside: deque[str] = deque(maxlen=_SAMPLE)
+        """Ids of the newest that the database refused."""
         self.stored = 0
         self.lost = 0
         """Not kept, or set aside."""
@@ -93,6 +100,11 @@ class RecordWriter:
         """Records that an earlier run left in the spool."""
         return self._spool.recovered
 
+    @property
+    def away(self) -> bool:
+        """Whether the database did not take records at the last attempt."""
+        return self._away
+
     def put(self, record: Record) -> None:
         """Take a record; costs the encoding and never waits. To be called in the event loop."""
         self.taken += 1
@@ -107,6 +119,7 @@ class RecordWriter:
         self._pending.append(line)
         self._numbered += 1
         if mark is _CALL:
+            self.latest.append(record.id)
             # a copy: what orjson returns takes up to ten times its length for as long as it lives
             self.on_call(record.id, line[1:], self._numbered)
         if self._timer is None:
@@ -281,6 +294,7 @@ class RecordWriter:
             self._disk_failed(1, e)
             return False
         self._lost("call_records" if lines[0][:1] == _CALL else "refused_calls", 1)
+        self.set_aside.append(str(orjson.loads(lines[0][1:])["id"]))
         self._log.error("records.refused_by_database", error=str(error), kept_in="rejected.records")
         return True
 

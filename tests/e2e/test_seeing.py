@@ -139,7 +139,7 @@ def test_every_invariant_was_checked(day: Day) -> None:
     """All of them are exported, also those that take the database."""
     names = {key.partition('"')[2][:-2] for key in day.edge.metrics() if key.startswith("sip_edge_books_difference")}
     assert names == {
-        "attempts", "closing", "outcomes", "records", "spool", "channels", "relay", "leases", "live-list",
+        "attempts", "closing", "outcomes", "records", "spool", "channels", "relay", "leases", "live-list", "table",
     }  # fmt: skip
 
 

@@ -110,7 +110,7 @@ async def test_an_outage_costs_nothing_and_the_backlog_comes_in_order(tmp_path: 
         await until(lambda: store.tried >= 1)
         for n in range(10, 20):
             writer.put(call(f"c{n}"))
-        await until(lambda: writer._spool.waiting == 20)
+        await until(lambda: writer._spool.waiting == 20 and not writer.unsynced)
         assert store.ids == [] and writer.waiting == 20
         store.away = None
         await until(lambda: writer.waiting == 0)

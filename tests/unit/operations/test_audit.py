@@ -50,6 +50,7 @@ class Rooms:
         self.in_database = list(self.leases)
         self.current = True
         self.shown = ["up"]
+        self.missing: list[str] = []
         self.sessions = 1
         self.now = 100.0
         books = self.calls.books
@@ -79,7 +80,11 @@ class Rooms:
     async def __aexit__(self, *_: object) -> None: ...
 
     async def fetch(self, query: str, instance: object) -> list[tuple[object, ...]]:
-        return [tuple(lease) for lease in self.in_database] if "leases" in query else [(name,) for name in self.shown]
+        if "leases" in query:
+            return [tuple(lease) for lease in self.in_database]
+        if "call_records" in query:
+            return [(name,) for name in self.missing if name in cast(list[str], instance)]
+        return [(name,) for name in self.shown]
 
     def audit(self) -> Audit:
         acquire = cast(audit.Acquire, self.acquire)
@@ -97,6 +102,7 @@ class Rooms:
             {
                 "leases": lambda: audit.leases(acquire, instance, lambda: self.leases, shared=True),
                 "live-list": lambda: audit.live_list(acquire, instance, self.calls, lambda: self.current),
+                "table": audit.Table(acquire, self.writer),
             },
         )
 
@@ -162,6 +168,10 @@ def lose_lease(rooms: Rooms) -> None:
     rooms.in_database.pop()
 
 
+def lose_row(rooms: Rooms) -> None:
+    rooms.missing.append("done")
+
+
 def show_ghost(rooms: Rooms) -> None:
     rooms.shown.append("ghost")
 
@@ -178,6 +188,7 @@ def show_ghost(rooms: Rooms) -> None:
         (leave_session, "relay", None),
         (lose_lease, "leases", "up/1"),
         (show_ghost, "live-list", "ghost"),
+        (lose_row, "table", "done"),
     ],
 )
 async def test_each_invariant_is_found_broken(
@@ -203,6 +214,31 @@ async def test_a_list_that_cannot_be_current_is_no_disagreement(rooms: Rooms, li
     for _ in range(2):
         await made.once_database()
     assert made.differences["live-list"] == 1
+
+
+async def test_a_record_is_looked_for_once_it_can_be_there(rooms: Rooms) -> None:
+    """Not while the database is away or has a backlog, not of what it refused; what is missing is told for some
+    minutes, then it is history."""
+    made = rooms.audit()
+    await made.once_database()
+    rooms.missing, rooms.writer._away = ["done"], True
+    for _ in range(3):
+        await made.once_database()
+    assert made.differences["table"] == 0
+    rooms.writer._away = False
+    rooms.writer.set_aside.append("done")
+    await made.once_database()
+    assert made.differences["table"] == 0
+    rooms.finish("next")
+    await made.once_database()
+    rooms.missing = ["next"]
+    told = []
+    for _ in range(15):
+        await made.once_database()
+        if "next" not in made._database_checks["table"]._looks:  # type: ignore[attr-defined]
+            rooms.missing = []
+        told.append(made.differences["table"])
+    assert told == [0, *[1] * 10, *[0] * 4]
 
 
 async def test_what_one_look_finds_is_no_disagreement(lines: Lines) -> None:
