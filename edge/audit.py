@@ -9,7 +9,7 @@ names it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from uuid import UUID
@@ -54,7 +54,8 @@ log = get_logger("books")
 
 
 class Finding(NamedTuple):
-    """What disagrees. `culprits` name single calls where they are known; `difference` is 0 where all is well."""
+    """What disagrees. `difference` is 0 where all is well. `culprits` name single calls where they are known, each with
+    the way in which it disagrees after a space: a call that does in another way the next time has only ended."""
 
     difference: int = 0
     detail: str = ""
@@ -130,7 +131,7 @@ class Audit:
                 invariant=name,
                 difference=difference,
                 detail=found.detail,
-                calls=sorted(named)[:_NAMED] or None,
+                calls=sorted({culprit.partition(" ")[0] for culprit in named})[:_NAMED] or None,
             )
         elif was and not difference:
             log.info("books.balanced", invariant=name)
@@ -182,6 +183,10 @@ def relay(calls: Calls, sessions: int) -> Finding:
     return Finding(max(0, sessions - up), f"{sessions} relay sessions, {up} calls")
 
 
+def _ways(too_many: Iterable[str], missing: Iterable[str]) -> frozenset[str]:
+    return frozenset((*(f"{call} over" for call in too_many), *(f"{call} missing" for call in missing)))
+
+
 async def leases(acquire: Acquire, instance: UUID, held: Callable[[], Collection[Lease]], *, shared: bool) -> Finding:
     """The shared counts hold of this edge what this edge holds."""
     if not shared:
@@ -192,8 +197,7 @@ async def leases(acquire: Acquire, instance: UUID, held: Callable[[], Collection
             "SELECT call_id, level, key, direction, units FROM sip_edge.channel_leases WHERE instance = $1", instance
         )
     after, there = frozenset(held()), frozenset(tuple(row) for row in rows)
-    wrong = (there - before - after) | ((before & after) - there)
-    calls = frozenset(str(lease[0]) for lease in wrong)
+    calls = _ways((lease[0] for lease in there - before - after), (lease[0] for lease in (before & after) - there))
     return Finding(len(calls), "leases in the database are not what these calls hold", calls)
 
 
@@ -209,7 +213,7 @@ async def live_list(acquire: Acquire, instance: UUID, calls: Calls, current: Cal
     after, there = {call.id for call in calls.live()}, {str(row[0]) for row in rows}
     if not current():
         return Finding()
-    wrong = frozenset((there - before - after) | ((before & after) - there))
+    wrong = _ways(there - before - after, (before & after) - there)
     return Finding(len(wrong), "the table live_calls differs from the calls that are up", wrong)
 
 

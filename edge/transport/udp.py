@@ -25,6 +25,7 @@ def bound_socket(kind: socket.SocketKind, transport: str, address: Address) -> s
     """A non-blocking socket bound to `address`; IPv6 sockets take IPv6 only. Raises ListenError."""
     if (kept := inherited.take(transport, address)) is not None:
         kept.setblocking(False)
+        _enlarge(kept, kind)
         return kept
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     try:
@@ -39,14 +40,20 @@ def bound_socket(kind: socket.SocketKind, transport: str, address: Address) -> s
             sock.bind(tuple(address))
             sock.listen(1024)
         else:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
+            _enlarge(sock, kind)
             sock.bind(tuple(address))
     except OSError as error:
         sock.close()
         raise ListenError.of(transport, address, error) from error
     sock.setblocking(False)
     return sock
+
+
+def _enlarge(sock: socket.socket, kind: socket.SocketKind) -> None:
+    """Ask for room: what the kernel grants may have grown since an earlier program made the socket."""
+    if kind == socket.SOCK_DGRAM:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
 
 
 def local_address(sock: socket.socket) -> Address:

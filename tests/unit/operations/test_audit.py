@@ -241,6 +241,21 @@ async def test_a_record_is_looked_for_once_it_can_be_there(rooms: Rooms) -> None
     assert told == [0, *[1] * 10, *[0] * 4]
 
 
+async def test_a_call_as_long_as_the_time_between_two_looks_is_no_disagreement(rooms: Rooms, lines: Lines) -> None:
+    """It is not shown yet at the one look and still shown at the next: late twice, never wrong."""
+    made = rooms.audit()
+    rooms.shown.clear()
+    rooms.in_database.clear()
+    await made.once_database()
+    rooms.shown, rooms.in_database = ["up"], list(rooms.leases)
+    rooms.leases.clear()
+    rooms.calls._calls.clear()
+    await made.once_database()
+    assert lines.events("books.disagree") == []
+    await made.once_database()
+    assert {told["invariant"] for told in lines.events("books.disagree")} == {"leases", "live-list"}
+
+
 async def test_what_one_look_finds_is_no_disagreement(lines: Lines) -> None:
     """A record in a thread, a lease on its way: only what two looks in a row find is told, and what is over is too."""
     found = [Finding(1, "x"), Finding(), Finding(1, "x"), Finding(1, "x"), Finding()]
