@@ -292,6 +292,7 @@ def phones_gone(site: Site) -> Iterator[None]:
         yield
     finally:
         site.sql("UPDATE sip_edge.accounts SET status = 'active'")
+        pause(2)
         site.office.register()
 
 
