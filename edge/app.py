@@ -196,6 +196,8 @@ class Edge:
         found = read_journal(settings.data_dir / "journal", clock, boot)
         for line in found.records.values():
             self.writer.put_again(line)
+        for line in found.refused.values():
+            self.writer.put_again(line, refused=True)
         purge = self._purge = data_protection.purge_job(self, acquire, spool, fax_spool)
         self.erasures = data_protection.erasures(self, acquire, spool, fax_spool)
 
@@ -335,6 +337,7 @@ class Edge:
         self.journal.synced = lambda: self.writer.synced
         self.journal.on_error = lambda call, error: self.engine.internal_error("journal.save", error, call=call)
         self.writer.on_call = self.journal.recorded
+        self.writer.on_refused = self.journal.refused
         self.journal.attach()
         reload.resume()
         self.driver.wake()

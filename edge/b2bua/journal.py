@@ -26,7 +26,7 @@ log = get_logger("journal")
 BEHIND = 0.02
 """Seconds that the journal is behind the calls at most."""
 HEARTBEAT = 1.0
-ROUTE, STATE, RECORD, PARTED, ALIVE = b"P", b"S", b"R", b"E", b"H"
+ROUTE, STATE, RECORD, REFUSED, PARTED, ALIVE = b"P", b"S", b"R", b"F", b"E", b"H"
 _SMALLEST = 16 * 1024 * 1024
 """Bytes that a segment has room for beyond twice what its calls needed when it began."""
 _AT_ONCE = 40
@@ -103,12 +103,18 @@ class Journal:
     def recorded(self, call_id: str, line: bytes, number: int) -> None:
         """The record of a call is written, the `number`th; it is kept here until the spool has it."""
         self._marked.pop(call_id, None)
-        if self._written.pop(call_id, None) is not None:
-            frame = Frame(RECORD, call_id.encode(), line)
-            self._kept.append((number, frame))
-            self._frames.append(frame)
-            if self._timer is None:
-                self._timer = asyncio.get_running_loop().call_later(BEHIND, self.flush)
+        self._written.pop(call_id, None)
+        self._keep(number, Frame(RECORD, call_id.encode(), line))
+
+    def refused(self, record_id: str, line: bytes, number: int) -> None:
+        """The same for what is told of a refused call."""
+        self._keep(number, Frame(REFUSED, record_id.encode(), line))
+
+    def _keep(self, number: int, frame: Frame) -> None:
+        self._kept.append((number, frame))
+        self._frames.append(frame)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(BEHIND, self.flush)
 
     def flush(self) -> None:
         """Write what was marked."""

@@ -17,7 +17,7 @@ from dialplan.model import Direction, TargetKind
 from edge.b2bua import parted, saved_runner
 from edge.b2bua.calls import LINGER
 from edge.b2bua.engine import Engine
-from edge.b2bua.journal import ALIVE, PARTED, RECORD, ROUTE, STATE
+from edge.b2bua.journal import ALIVE, PARTED, RECORD, REFUSED, ROUTE, STATE
 from edge.b2bua.parted import SavedParted
 from edge.b2bua.port import ClientHandler
 from edge.b2bua.runner import CallRunner
@@ -61,6 +61,7 @@ class Found:
     """Seconds from its clock to ours."""
     calls: dict[str, Written] = field(default_factory=dict)
     records: dict[str, bytes] = field(default_factory=dict)
+    refused: dict[str, bytes] = field(default_factory=dict)
     parted: dict[str, SavedParted] = field(default_factory=dict)
     """Dialogs that ended within the last `LINGER` seconds, by our tags."""
     unreadable: int = 0
@@ -98,6 +99,7 @@ def read_journal(folder: Path, clock: Clock, boot: str) -> Found:
     states: dict[bytes, bytes] = {}
     routes: dict[bytes, bytes] = {}
     records: dict[bytes, bytes] = {}
+    refused: dict[bytes, bytes] = {}
     over: dict[bytes, bytes] = {}
     alive = b""
     for kind, key, content in read(folder):
@@ -107,6 +109,8 @@ def read_journal(folder: Path, clock: Clock, boot: str) -> Found:
             routes[key] = content
         elif kind == RECORD:
             records[key] = content
+        elif kind == REFUSED:
+            refused[key] = content
         elif kind == PARTED:
             over[key] = content
         elif kind == ALIVE:
@@ -128,6 +132,7 @@ def read_journal(folder: Path, clock: Clock, boot: str) -> Found:
         except _NO_VALUE as error:
             found.lost(key.decode(), error)
     found.records = {key.decode(): line for key, line in records.items()}
+    found.refused = {key.decode(): line for key, line in refused.items()}
     for key, content in over.items():
         try:
             dialog = decode(SavedParted, parse(content))

@@ -66,6 +66,8 @@ class RecordWriter:
         self._interval = interval
         self.on_call: Callable[[str, bytes, int], None] = lambda call_id, line, number: None
         """Hears of every record of a call, as it is stored, with its number (see `synced`)."""
+        self.on_refused: Callable[[str, bytes, int], None] = lambda record_id, line, number: None
+        """The same for refused calls."""
         self._pending: list[bytes] = []
         self.taken = 0
         """Records that `put` was given."""
@@ -122,6 +124,8 @@ class RecordWriter:
             self.latest.append(record.id)
             # a copy: what orjson returns takes up to ten times its length for as long as it lives
             self.on_call(record.id, line[1:], self._numbered)
+        else:
+            self.on_refused(record.id, line[1:], self._numbered)
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._interval, self._due.set)
 
@@ -146,11 +150,12 @@ class RecordWriter:
         except TimeoutError:
             pass
 
-    def put_again(self, line: bytes) -> None:
-        """Take the record of a call (`to_json`) that an earlier process wrote, and may have stored."""
+    def put_again(self, line: bytes, *, refused: bool = False) -> None:
+        """Take the record of a call, or of a refused one (`to_json`), that an earlier process wrote, and may have
+        stored."""
         self.taken += 1
         self._numbered += 1
-        self._pending.append(_CALL + line)
+        self._pending.append((_REFUSED if refused else _CALL) + line)
         self._due.set()
 
     async def run(self) -> None:

@@ -43,7 +43,8 @@ SELECT $1, $2, c.* FROM unnest(
     $11::text[], $12::text[], $13::text[], $14::text[]
 ) AS c
 WHERE EXISTS (SELECT FROM sip_edge.edges WHERE instance = $1 AND NOT lost)
-ON CONFLICT (id) DO UPDATE SET state = excluded.state, answered_at = excluded.answered_at, account = excluded.account,
+ON CONFLICT (id) DO UPDATE SET instance = excluded.instance, edge = excluded.edge, state = excluded.state,
+    answered_at = excluded.answered_at, account = excluded.account,
     target_kind = excluded.target_kind, target_name = excluded.target_name
 """
 

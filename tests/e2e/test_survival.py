@@ -11,7 +11,7 @@ from peers.phone import Phone
 from peers.pjsua import Pjsua
 from peers.process import poll
 from peers.raw import Raw
-from peers.world import SEATS, SOMEBODY, STATIC_ADDRESS, World
+from peers.world import SEATS, SOMEBODY, STATIC_ADDRESS, UNASSIGNED, World
 
 pytestmark = pytest.mark.phones
 
@@ -505,25 +505,28 @@ def test_bye_comes_again_after_the_crash(world: World) -> None:
         assert carrier.status() == 200
 
 
+def test_refused_just_before_the_crash(world: World) -> None:
+    """What is told of a refused call outlives the process that refused it, though the spool may not have it yet."""
+    mark = world.edge.mark
+    with Raw(world.edge.server(), address=STATIC_ADDRESS) as carrier:
+        invite(world, carrier, UNASSIGNED)
+        answer = carrier.final()
+        tones.talk(0.06)
+        (refused,) = world.edge.events("call.refused", mark)
+        world.edge.kill()
+        world.edge.start()
+        assert answer is not None and answer.status == 404
+        assert record(world, refused["call"])["outcome"] == "refused"
+        poll(lambda: str(refused["call"]) in world.edge.get("/refusals")[1], "it is among the refused calls")
+
+
 _dialog: dict[str, str] = {}
 
 
 def talking(world: World, carrier: Raw) -> Phone:
     """The carrier calls alice's phone, which answers; they talk."""
     phone = world.phone("pjsua2", "alice")
-    sdp = (
-        f"v=0\r\no=- 1 1 IN IP4 {STATIC_ADDRESS}\r\ns=-\r\nc=IN IP4 {STATIC_ADDRESS}\r\nt=0 0\r\n"
-        "m=audio 9 RTP/AVP 8\r\n"
-    )
-    _dialog["Via"] = f"SIP/2.0/UDP {STATIC_ADDRESS}:{carrier.port};rport;branch=z9hG4bK"
-    called = SEATS["alice"][1]
-    carrier.send(
-        f"INVITE sip:{called}@{world.edge.server()} SIP/2.0\r\nVia: {_dialog['Via']}-1\r\n"
-        f"From: <sip:{SOMEBODY}@static.example>;tag=a\r\nTo: <sip:{called}@static.example>\r\n"
-        f"Call-ID: parted-{carrier.port}\r\nCSeq: 1 INVITE\r\nMax-Forwards: 70\r\n"
-        f"Contact: <sip:carrier@{STATIC_ADDRESS}:{carrier.port}>\r\n"
-        f"Content-Type: application/sdp\r\nContent-Length: {len(sdp)}\r\n\r\n{sdp}"
-    )
+    invite(world, carrier, SEATS["alice"][1])
     phone.wait_incoming()
     phone.answer()
     answer = carrier.final()
@@ -533,6 +536,22 @@ def talking(world: World, carrier: Raw) -> Phone:
     phone.wait_established()
     tones.talk(0.2)
     return phone
+
+
+def invite(world: World, carrier: Raw, called: str) -> None:
+    """The carrier calls."""
+    sdp = (
+        f"v=0\r\no=- 1 1 IN IP4 {STATIC_ADDRESS}\r\ns=-\r\nc=IN IP4 {STATIC_ADDRESS}\r\nt=0 0\r\n"
+        "m=audio 9 RTP/AVP 8\r\n"
+    )
+    _dialog["Via"] = f"SIP/2.0/UDP {STATIC_ADDRESS}:{carrier.port};rport;branch=z9hG4bK"
+    carrier.send(
+        f"INVITE sip:{called}@{world.edge.server()} SIP/2.0\r\nVia: {_dialog['Via']}-1\r\n"
+        f"From: <sip:{SOMEBODY}@static.example>;tag=a\r\nTo: <sip:{called}@static.example>\r\n"
+        f"Call-ID: parted-{carrier.port}\r\nCSeq: 1 INVITE\r\nMax-Forwards: 70\r\n"
+        f"Contact: <sip:carrier@{STATIC_ADDRESS}:{carrier.port}>\r\n"
+        f"Content-Type: application/sdp\r\nContent-Length: {len(sdp)}\r\n\r\n{sdp}"
+    )
 
 
 def within(method: str, cseq: int) -> str:

@@ -114,6 +114,19 @@ async def test_a_record_takes_the_place_of_its_call(world: World) -> None:
     assert list(world.folder.iterdir()) == []
 
 
+async def test_what_is_told_of_refused_calls_is_kept(world: World) -> None:
+    """Of calls that were never up: both what is told of them and their record, until the spool has them."""
+    world.journal.attach()
+    world.journal.refused("r1", b"{}", 1)
+    world.journal.recorded("r1", b"[]", 2)
+    world.journal.flush()
+    found = read_journal(world.folder, Clock(), "boot")
+    assert (found.refused, found.records, found.calls) == ({"r1": b"{}"}, {"r1": b"[]"}, {})
+    world.journal.synced = lambda: 2
+    world.journal.close()
+    assert list(world.folder.iterdir()) == []
+
+
 async def test_records_that_the_spool_has_leave_while_others_are_on_their_way(world: World) -> None:
     """With calls that end all the time some record is always on its way; those before it are kept no longer."""
     world.journal.attach()

@@ -426,3 +426,25 @@ async def test_live_calls_are_shown(url: str, db: Connection[Record]) -> None:
         assert await shown() == [("c2", "answered"), ("c3", "ringing")]
     await channels.stop()
     assert await shown() == []
+
+
+async def test_a_call_that_moved_is_shown_where_it_is(url: str, db: Connection[Record]) -> None:
+    """An edge of another name goes on with the calls of one that died: they stay shown when that is given up."""
+    dead, heir = uuid4(), uuid4()
+    one, other = SharedChannels(PostgresCounts(url, "a", dead)), SharedChannels(PostgresCounts(url, "b", heir))
+    await one.start()
+    await other.start()
+
+    async def shown() -> list[tuple[str, UUID]]:
+        return [tuple(row) for row in await db.fetch("SELECT edge, instance FROM sip_edge.live_calls WHERE id = 'm1'")]
+
+    async with asyncpg.create_pool(url, min_size=0, max_size=1) as pool:
+        for name, instance in (("a", dead), ("b", heir)):
+            await Upkeep(pool.acquire, name, instance, lambda: [live("m1")], lambda: 0.0).once()
+            assert await shown() == [(name, instance)]
+        silent = "UPDATE sip_edge.edges SET heartbeat_at = now() - interval '1 minute' WHERE instance = $1"
+        await db.execute(silent, dead)
+        await db.fetchval("SELECT sip_edge.reclaim()")
+        assert await shown() == [("b", heir)]
+    await other.stop()
+    await one.stop()
