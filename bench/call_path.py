@@ -148,18 +148,18 @@ class Channels:
 class World:
     """The rooms of the daemon, and both peers."""
 
-    def __init__(self, defended: bool = True) -> None:
+    def __init__(self, defended: bool = True, trace_megabytes: int = 8) -> None:
         """`defended` False: without guard, domains, budgets and the search for patterns (bench/defences.py)."""
         self.clock = Clock()
-        self.tap, self.metrics = Tap(8 * 1024 * 1024), Metrics("1", "bench")
+        self.tap, self.metrics = Tap(trace_megabytes * 1024 * 1024), Metrics("1", "bench")
         numbers = [
-            NumberRow(_number(n), 0, "K1", "static", route=Route(RouteKind.SEAT, f"desk{n}"), channels=1000)
+            NumberRow(_number(n), 0, "K1", "static", route=Route(RouteKind.SEAT, f"desk{n}"), channels=100_000)
             for n in range(SEATS)
         ]
         seats = [Seat(f"desk{n}", "K1", extension=str(200 + n), primary_number=_number(n)) for n in range(SEATS)]
-        carrier = Carrier("static", domain="static.example", mode="static", max_calls=1000)
+        carrier = Carrier("static", domain="static.example", mode="static", max_calls=100_000)
         budget = Budget(10**9, 10**9, 10**9, 10**9) if defended else NO_BUDGET
-        account = Account("K1", parallel_calls=1000, emergency_number=_number(0), budget=budget)
+        account = Account("K1", parallel_calls=100_000, emergency_number=_number(0), budget=budget)
         snapshot = Snapshot(Rows((carrier,), (account,), (), tuple(seats), tuple(numbers)), 1)
         timers, ids = TimerConfig(), RandomIds()
         guard = Guard(exempt=[ip_network(CARRIER.remote.host)], known={PHONE.remote.host}.__contains__)
@@ -262,13 +262,13 @@ class World:
         if (self.driver._endpoint.next_deadline() or 1e12) <= self.clock.at:
             self.driver._due()
         records = self.records
-        self.driver._datagram(_invite(n), CARRIER)
+        self.driver._datagram(invite(n), CARRIER)
         spins = 0
         while self.records == records:
             while self.wire.sent:
                 data, flow = self.wire.sent.popleft()
                 began = time.thread_time()
-                answers = _carrier(data) if flow.remote == CARRIER.remote else _phone(data)
+                answers = carrier(data) if flow.remote == CARRIER.remote else phone(data)
                 self.outside += time.thread_time() - began
                 for answer in answers:
                     self.driver._datagram(answer, flow)
@@ -282,7 +282,8 @@ def _number(n: int) -> str:
     return f"+492283860{n:02}"
 
 
-def _invite(n: int) -> bytes:
+def invite(n: int) -> bytes:
+    """The carrier's INVITE of call `n`."""
     body = SDP.format("127.0.0.20")
     caller, called = f"+49301234{n % SEATS:03}", _number(n % SEATS)
     return (
@@ -298,7 +299,7 @@ def _invite(n: int) -> bytes:
     ).encode()
 
 
-def _carrier(data: bytes) -> list[bytes]:
+def carrier(data: bytes) -> list[bytes]:
     """ACK and BYE for the 200 of the INVITE."""
     text = data.decode()
     if not text.startswith("SIP/2.0 200") or "CSeq: 1 INVITE" not in text:
@@ -314,7 +315,7 @@ def _carrier(data: bytes) -> list[bytes]:
     ]
 
 
-def _phone(data: bytes) -> list[bytes]:
+def phone(data: bytes) -> list[bytes]:
     """180 and 200 for the INVITE, 200 for the BYE."""
     text = data.decode()
     method = text.partition(" ")[0]

@@ -58,14 +58,14 @@ async def main() -> None:
     async def until(n: int, phase: str) -> CallRunner:
         """A call that was answered this far, its first states in this phase measured."""
         if phase == "ringing":
-            world.driver._datagram(call_path._invite(n), call_path.CARRIER)
+            world.driver._datagram(call_path.invite(n), call_path.CARRIER)
         for _ in range(40):
             while world.wire.sent:
                 data, flow = world.wire.sent.popleft()
                 carrier = flow.remote == call_path.CARRIER.remote
                 if data.startswith(b"BYE"):
                     continue
-                answers = call_path._carrier(data) if carrier else call_path._phone(data)
+                answers = call_path.carrier(data) if carrier else call_path.phone(data)
                 for answer in answers:
                     if answer.startswith(b"BYE") or (phase == "ringing" and answer.startswith(b"SIP/2.0 200")):
                         held.append((answer, flow))
@@ -95,7 +95,7 @@ async def main() -> None:
             while world.wire.sent:
                 data, flow = world.wire.sent.popleft()
                 if flow.remote != call_path.CARRIER.remote:
-                    for back in call_path._phone(data):
+                    for back in call_path.phone(data):
                         world.driver._datagram(back, flow)
             await asyncio.sleep(0)
 
