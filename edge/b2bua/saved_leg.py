@@ -14,7 +14,7 @@ from edge.b2bua.leg import Authorize, Leg
 from edge.b2bua.port import ClientHandler, LegPort
 from edge.b2bua.reliable_progress import ReliableProgress
 from edge.b2bua.session_refresh import SessionRefresh
-from edge.b2bua.uac_leg import UacLeg
+from edge.b2bua.uac_leg import ANSWERED, UacLeg
 from edge.b2bua.uas_leg import PROVISIONAL_REPEAT, UasLeg
 from edge.sip.dialog.dialog import Dialog
 from edge.sip.dialog.session_timer import SessionTimer
@@ -181,6 +181,8 @@ class SavedLeg:
     early: dict[str, SavedEarly] = field(default_factory=dict)
     farewell: SavedExchange | None = None
     """Our BYE, which is not answered."""
+    cseq: int | None = None
+    """Of our INVITE, once it is answered and `request` says no more."""
 
 
 def _response(response: Response) -> SavedResponse:
@@ -259,6 +261,8 @@ def save(leg: Leg, wires: Wires) -> SavedLeg:
         if leg._early is not None:
             early, numbers = leg._early._dialogs, leg._early._numbers
             saved.early = {tag: SavedEarly(_dialog(dialog), numbers[tag]) for tag, dialog in early.items()}
+        if leg.dialog is not None:
+            saved.cseq = leg._cseq
         saved.challenges = leg._challenges
         saved.final = leg._final
         saved.cancelled = leg._cancelled
@@ -319,6 +323,10 @@ def restore(
     if isinstance(leg, UacLeg):
         leg._challenges, leg._final, leg._cancelled = saved.challenges, saved.final, saved.cancelled
         _restore_early(leg, saved.early)
+        if leg.dialog is not None:
+            # earlier versions wrote what is left of the INVITE
+            leg._cseq = request.cseq.number if saved.cseq is None else saved.cseq
+            leg.invite = ANSWERED
     if leg.gone:
         if saved.answer is not None:
             leg._answer = _restore_answer(leg, saved.answer, port, wires, timers)

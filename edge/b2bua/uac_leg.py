@@ -20,7 +20,6 @@ from edge.sip.dialog.reliable import EXTENSION
 from edge.sip.dialog.session_timer import MIN_SE, agree_as_uac
 from edge.sip.errors import RemoteProtocolError
 from edge.sip.flow import Flow
-from edge.sip.headers import Headers
 from edge.sip.message import Request, Response
 from edge.sip.timers import TimerConfig
 from edge.sip.transaction.key import TransactionId
@@ -29,6 +28,8 @@ ANSWERED_ELSEWHERE = 'SIP;cause=200;text="Call completed elsewhere"'
 """Tells a phone not to list a missed call (RFC 3326 section 2)."""
 
 _NOBODY: Mapping[TransactionId, Flow] = {}
+ANSWERED = Request("INVITE", "")
+"""In place of an INVITE that was answered."""
 
 
 class UacLeg(Leg):
@@ -60,6 +61,7 @@ class UacLeg(Leg):
         self._contact_user = contact_user
         self.contact = port.contact(flow, contact_user)
         self.invite = invite
+        """Nothing of it is kept once it is answered: a call is long, and its dialog says what another answer needs."""
         self.hosts: NextHosts | None = None
         """Where the INVITE goes on to where a host does not take it; None: there is one host."""
         self._impatience: Timer | None = None
@@ -68,6 +70,7 @@ class UacLeg(Leg):
         self._progressed = False
         self._tx: TransactionId | None = None
         self._cseq = 1
+        """Of the INVITE: the first one's, then that of the answered one."""
         self._challenges = 0
         self._early: EarlyDialogs | None = None
         self._final = False
@@ -270,7 +273,7 @@ class UacLeg(Leg):
     def _on_success(self, response: Response) -> None:
         if self._final:
             if self.dialog is not None and response.to.tag == self.dialog.remote_tag:
-                self.resend_ack(self.invite.cseq.number)
+                self.resend_ack(self._cseq)
             else:
                 self._refuse_second_answer(response, self.flow)
             return
@@ -284,8 +287,8 @@ class UacLeg(Leg):
         if self._early is not None:
             self._early.confirmed(dialog)
             self._early = None
-        self.invite = _dialog_part(self.invite)
-        self._unacknowledged = self.invite.cseq.number
+        self._unacknowledged = self._cseq = self.invite.cseq.number
+        self.invite = ANSWERED
         self._note_abilities(response)
         sdp = sdp_of(response)
         if sdp is not None:
@@ -299,10 +302,13 @@ class UacLeg(Leg):
         """A proxy forked our INVITE and a second one answered, or a host that was left (RFC 3261 section 13.2.2.4): ACK
         and BYE."""
         try:
-            dialog = Dialog.uac(self.invite, response)
+            if self.dialog is None:
+                dialog, cseq = Dialog.uac(self.invite, response), self.invite.cseq.number
+            else:
+                dialog, cseq = self.dialog.another(response, self._cseq), self._cseq
         except RemoteProtocolError:
             return
-        self.port.ack(dialog.request("ACK", cseq=self.invite.cseq.number), flow)
+        self.port.ack(dialog.request("ACK", cseq=cseq), flow)
         self.port.request(dialog.request("BYE"), flow, _Ignore())
 
     def _fail(self, status: int, q850: int | None, *, no_response: bool = False) -> None:
@@ -340,15 +346,6 @@ def _preference(contact: NameAddr) -> float:
         return float(contact.params.get("q") or 1)
     except ValueError:
         return 0.0
-
-
-def _dialog_part(invite: Request) -> Request:
-    """What a dialog is made of, should another answer come: a call is long, and the rest need not be kept."""
-    kept = [field for field in invite.headers.raw() if field[0] in _DIALOG_FIELDS]
-    return Request(invite.method, invite.uri, Headers.of_raw(kept))
-
-
-_DIALOG_FIELDS = frozenset(("from", "to", "call-id", "cseq"))
 
 
 class _Ignore:

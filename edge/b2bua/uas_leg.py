@@ -19,10 +19,12 @@ from edge.sip.dialog.reliable import EXTENSION
 from edge.sip.dialog.session_timer import agree_as_uas
 from edge.sip.errors import RemoteProtocolError
 from edge.sip.flow import Flow
+from edge.sip.headers import Headers
 from edge.sip.message import Request, Response
 from edge.sip.timers import TimerConfig
 from edge.sip.transaction.key import TransactionId
 
+_NO_FIELDS = Headers()
 PROVISIONAL_REPEAT = 60.0
 """Seconds after which a provisional response is repeated so that proxies keep waiting (RFC 3261 section 13.3.1.1)."""
 
@@ -166,7 +168,7 @@ class UasLeg(Leg):
         tx, self._tx = self._tx, None
         self._answer = FinalAnswer(self.port, tx, response, self._timers, self._no_ack)
         # a call is long, and of its INVITE nothing but the start line is asked for any more
-        self.request = Request(self.request.method, self.request.uri)
+        self.request = Request(self.request.method, self.request.uri, _NO_FIELDS)
         self._run_session_timer(timer)
         if self._parting is not None:
             (q850, then), self._parting = self._parting, None

@@ -90,6 +90,20 @@ class Dialog:
             routes=_route_values(response, reverse=True),
         )
 
+    def another(self, response: Response, cseq: int) -> Dialog:
+        """The dialog that another 2xx to the same request makes; `cseq` is that of the request (section 13.2.2.4)."""
+        return Dialog(
+            call_id=self.call_id,
+            local=self.local,
+            local_tag=self.local_tag,
+            local_cseq=cseq,
+            remote=response.need("to"),
+            remote_tag=response.to.tag,
+            remote_cseq=None,
+            remote_target=_contact(response),
+            routes=_route_values(response, reverse=True),
+        )
+
     def request(self, method: str, *, cseq: int | None = None) -> Request:
         """An in-dialog request (section 12.2.1.1) without Contact and body; an ACK takes the `cseq` of its INVITE."""
         if cseq is None:
