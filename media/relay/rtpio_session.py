@@ -13,7 +13,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from sys import intern
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from media.relay import rtpproxy_commands as commands
 from media.relay.origins import Origins
@@ -41,6 +42,7 @@ class Places(Protocol):
         ...
 
 
+_Told = TypeVar("_Told", int, str)
 _NEITHER: Final[frozenset[Side]] = frozenset()
 _ONES: Final[tuple[frozenset[Side], ...]] = (_NEITHER, frozenset({"a"}), frozenset({"b"}), frozenset({"a", "b"}))
 _SIDES: Final = {sides: sides for sides in _ONES}
@@ -50,32 +52,46 @@ _SIDES: Final = {sides: sides for sides in _ONES}
 class _Medium:
     """What the engine was told of one medium: which sides it knows, which of them hold, the timeout it has now."""
 
-    __slots__ = ("held", "known", "timeout")
+    __slots__ = ("held", "known", "number", "timeout")
 
-    def __init__(self, timeout: int) -> None:
+    def __init__(self, number: int, timeout: int) -> None:
+        self.number = number
         self.known = _NEITHER
         self.held = _NEITHER
         self.timeout = timeout
+
+
+class _Party:
+    """What a side said and was told."""
+
+    __slots__ = ("ipv6", "shown", "supervised")
+
+    def __init__(self) -> None:
+        self.ipv6: bool | None = None
+        """Whether it is reached over IPv6; None before it spoke."""
+        self.shown: str | None = None
+        """The relay's address that it knows."""
+        self.supervised: int | None = None
+        """The medium its last SDP began with, whose silence ends the call."""
 
 
 class RtpIoSession:
     """A `RelaySession`; made by `RtpIoRelay.session` or `EmbeddedRelays.session`."""
 
     __slots__ = (
+        "_a",
         "_answered",
+        "_b",
         "_deletion",
         "_gone",
         "_holds",
-        "_ipv6",
         "_media",
         "_on_media_timeout",
         "_origins",
         "_placed",
         "_places",
         "_relay",
-        "_shown",
         "_silent",
-        "_supervised",
         "id",
         "passive",
     )
@@ -88,12 +104,9 @@ class RtpIoSession:
         self._relay: RtpIoRelay | None = None
         self._placed = False
         self._on_media_timeout = on_media_timeout
-        self._media: dict[int, _Medium] = {}
-        # Per side: the medium its last SDP began with, whose silence ends the call.
-        self._supervised: dict[Side, int] = {}
+        self._media: list[_Medium] = []
+        self._a, self._b = _Party(), _Party()
         self._origins = Origins(session_id)
-        self._shown: dict[Side, str] = {}
-        self._ipv6: dict[Side, bool] = {}
         self._answered = False
         self._holds = False
         self._gone = ""
@@ -102,13 +115,14 @@ class RtpIoSession:
 
     def save(self) -> dict[str, object]:
         """See `RelaySession.save`."""
-        media = {n: [m.timeout, "".join(sorted(m.known)), "".join(sorted(m.held))] for n, m in self._media.items()}
+        media = {m.number: [m.timeout, "".join(sorted(m.known)), "".join(sorted(m.held))] for m in self._media}
+        a, b = self._a, self._b
         return {
             "media": media,
-            "supervised": self._supervised,
+            "supervised": _told(a.supervised, b.supervised),
             "versions": self._origins.save(),
-            "shown": self._shown,
-            "ipv6": self._ipv6,
+            "shown": _told(a.shown, b.shown),
+            "ipv6": _told(a.ipv6, b.ipv6),
             "answered": self._answered,
             "holds": self._holds,
             "passive": self.passive,
@@ -118,13 +132,15 @@ class RtpIoSession:
     def restore(self, saved: Mapping[str, Any]) -> None:
         """Take over what `save` of another process gave; it may be of any version, so what is missing is guessed."""
         for number, (timeout, known, held) in saved.get("media", {}).items():
-            medium = self._media[int(number)] = _Medium(timeout)
+            medium = _Medium(int(number), timeout)
+            self._media.append(medium)
             medium.known = _SIDES[frozenset(known)]
             medium.held = _SIDES[frozenset(held)]
-        self._supervised.update(saved.get("supervised", {}))
+        for side, party in (("a", self._a), ("b", self._b)):
+            party.supervised = saved.get("supervised", {}).get(side)
+            party.shown = saved.get("shown", {}).get(side)
+            party.ipv6 = saved.get("ipv6", {}).get(side)
         self._origins.restore(saved.get("versions", {}))
-        self._shown.update(saved.get("shown", {}))
-        self._ipv6.update(saved.get("ipv6", {}))
         self._answered = saved.get("answered", False)
         self.passive = saved.get("passive", False)
         if saved.get("holds", False) and self._media:
@@ -140,13 +156,22 @@ class RtpIoSession:
         """See `RelaySession.check`."""
         if not self._holds or self._gone or self._relay is None:
             return not self._gone
-        numbers = list(self._media)
+        numbers = [medium.number for medium in self._media]
         asked = "".join(commands.query(self.id, number, "a") for number in numbers)
         replies = await self._relay.ask(asked.encode("ascii"), len(numbers))
         for number, reply in zip(numbers, replies, strict=True):
             if commands.is_unknown(reply):
-                self._media.pop(number, None)
+                self._drop(number)
         return bool(self._media)
+
+    def _medium(self, number: int) -> _Medium | None:
+        for medium in self._media:
+            if medium.number == number:
+                return medium
+        return None
+
+    def _drop(self, number: int) -> None:
+        self._media = [medium for medium in self._media if medium.number != number]
 
     async def forward(
         self,
@@ -190,8 +215,9 @@ class RtpIoSession:
         trusted: bool,
         network: str,
     ) -> bytes:
-        label, address = relay.network(network, self._ipv6.get(other(origin)))
-        if not early and other(origin) in self._supervised:
+        speaker, hearer = (self._a, self._b) if origin == "a" else (self._b, self._a)
+        label, address = relay.network(network, hearer.ipv6)
+        if not early and hearer.supervised is not None:
             self._answered = True
         ports = [0] * len(description.media)
         asked: list[tuple[int, int]] = []
@@ -200,7 +226,7 @@ class RtpIoSession:
             if not media.port or not media.relayable:
                 continue
             peer = endpoint(description, media)
-            self._ipv6[origin] = peer.ipv6
+            speaker.ipv6 = peer.ipv6
             number = _number(index, media)
             # A peer must not have the relay send to services of this machine.
             believed = None if peer.loopback and not relay.on_loopback else peer.address
@@ -213,7 +239,7 @@ class RtpIoSession:
         if asked:
             relay.hold(self)
             self._relay, self._holds = relay, True
-            self._supervised[origin] = asked[0][1]
+            speaker.supervised = asked[0][1]
             try:
                 replies = await relay.ask(text.encode("ascii"), len(asked))
                 address = self._read(relay, replies, asked, ports)
@@ -222,9 +248,9 @@ class RtpIoSession:
                     self._leave(relay)
                 raise
             self._placed = True
-            self._shown[other(origin)] = address
+            hearer.shown = address = intern(address)  # the same of all calls
         else:
-            address = self._shown.get(other(origin), address)
+            address = hearer.shown or address
         return self._origins.write(rewrite(description, ports, address), address, origin, leg)
 
     def _leave(self, relay: RtpIoRelay) -> None:
@@ -234,7 +260,7 @@ class RtpIoSession:
         relay.release(self)
         self._relay, self._holds = None, False
         self._media.clear()
-        self._supervised.clear()
+        self._a.supervised = self._b.supervised = None
 
     def _command(
         self,
@@ -250,9 +276,10 @@ class RtpIoSession:
         *,
         first: bool,
     ) -> str:
-        medium = self._media.get(number)
+        medium = self._medium(number)
         if medium is None:
-            medium = self._media[number] = _Medium(relay.setup_timeout)
+            medium = _Medium(number, relay.setup_timeout)
+            self._media.append(medium)
             medium.known = _SIDES[medium.known | {origin}]
             if held:
                 medium.held = _SIDES[medium.held | {origin}]
@@ -283,14 +310,14 @@ class RtpIoSession:
             try:
                 given = commands.read_address(reply)
             except RelayError as error:
-                medium = self._media.get(number)
+                medium = self._medium(number)
                 if medium is not None and len(medium.known) == 1:
                     # Not made: the next attempt has to make it. One that was made answers to that as well.
-                    del self._media[number]
+                    self._drop(number)
                 failed = RelayFull(relay.room.text) if isinstance(error, RelayFull) and relay.room else error
                 continue
             if given is None:
-                self._media.pop(number, None)
+                self._drop(number)
                 self._gone = "the relay does not know the media of this call any more: it was silent for too long"
                 failed = RelayError(self._gone)
             else:
@@ -320,8 +347,8 @@ class RtpIoSession:
         if not self._holds or relay is None:
             return nothing
         text = ""
-        for number in self._media:
-            text += commands.query(self.id, number, "a") + commands.query(self.id, number, "b")
+        for medium in self._media:
+            text += commands.query(self.id, medium.number, "a") + commands.query(self.id, medium.number, "b")
         try:
             return relay.ask((text + commands.delete(self.id)).encode("ascii"), 2 * len(self._media) + 1, _AFTER)
         except RelayError:
@@ -329,10 +356,11 @@ class RtpIoSession:
 
     def timed_out(self, number: int) -> None:
         """The engine has dropped a medium for its silence."""
-        medium = self._media.pop(number, None)
+        medium = self._medium(number)
         if medium is None:
             return
-        watched = set(self._supervised.values())
+        self._drop(number)
+        watched = {self._a.supervised, self._b.supervised} - {None}
         if watched == {number} or (number in watched and len(medium.known) == 2):
             self._silent = not self._gone
             self.lose("the media of this call timed out")
@@ -347,6 +375,11 @@ class RtpIoSession:
         if not self._gone and self._placed:  # one that is about to be placed finds another relay
             self._gone = reason
             asyncio.get_running_loop().call_soon(self._on_media_timeout)
+
+
+def _told(a: _Told | None, b: _Told | None) -> dict[str, _Told]:
+    """What is known of the sides, by their names."""
+    return {side: value for side, value in (("a", a), ("b", b)) if value is not None}
 
 
 def _heard(reply: asyncio.Future[list[str]]) -> None:
