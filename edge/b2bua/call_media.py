@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from sys import intern
 from typing import Any, Final, cast
 
 from config.snapshot import Snapshot
@@ -19,6 +20,7 @@ from media.sdp.codecs import cut, first_voice, to_add, voices
 from media.sdp.lines import parse
 from media.sdp.srtp import Srtp
 
+_UNHEARD: Final = (None, None)
 _ANSWERS: Final = frozenset(("answer", "late-answer", "modify-answer", "modify-ack"))
 
 
@@ -77,8 +79,8 @@ class CallMedia:
         """The form in which each party had its last offer."""
         self._own: tuple[str, ...] = ()
         """The codecs of the last offer, as its party named them."""
-        self.codecs: dict[Side, str] = {}
-        """What each side sends, by the last answer: its encoding name."""
+        self.codecs: tuple[str | None, str | None] = _UNHEARD
+        """What each side (a, b) sends, by the last answer: its encoding name."""
 
     @property
     def passive(self) -> bool:
@@ -99,7 +101,7 @@ class CallMedia:
         return self._session.save() | {
             "forms": dict(self._forms),
             "offered": dict(self._offered),
-            "codecs": self.codecs,
+            "codecs": {side: name for side, name in zip("ab", self.codecs, strict=True) if name is not None},
         }
 
     def restore(self, saved: Mapping[str, Any]) -> None:
@@ -107,7 +109,8 @@ class CallMedia:
         self._session.restore(saved)
         self._forms.update(saved.get("forms", {}))
         self._offered.update(saved.get("offered", {}))
-        self.codecs = dict(saved.get("codecs", {}))
+        codecs = saved.get("codecs", {})
+        self.codecs = codecs.get("a"), codecs.get("b")
 
     async def check(self) -> bool:
         """After `restore`: whether the relay still has these media. Raises RelayError."""
@@ -127,7 +130,10 @@ class CallMedia:
             mine = self._terms(leg)
             sdp, self._forms[leg] = srtp.accept(sdp, self._offered.get(leg) or mine.srtp)
             out = await self._session.forward(sdp, _side(leg), leg, answer=True, early=early, trusted=mine.trusted)
-            self.codecs = {_side(leg): first_voice(sdp), _side(to): first_voice(out)}
+            said, told = intern(first_voice(sdp)), intern(first_voice(out))
+            self.codecs = (said, told) if _side(leg) == "a" else (told, said)
+            if not early:
+                self._offered = {}  # a call is long, and this was the answer
             return srtp.dress(out, self._forms.get(to, "off"), answer=True)[0]
         terms = self._terms(to)
         known = self._forms.get(to)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from dialplan.model import Direction
 from edge.b2bua import actions as do
 from edge.cdr.quality import mos
 from edge.cdr.record import CallRecord, MediaFigures
-from media.relay.port import RelayStats, Side
+from media.relay.port import RelayStats
 
 if TYPE_CHECKING:
     from edge.b2bua.runner import CallRunner
@@ -66,8 +65,8 @@ def make_record(run: CallRunner, finish: do.Finish, stats: RelayStats) -> CallRe
     )
 
 
-def _figures(stats: RelayStats, codecs: Mapping[Side, str]) -> MediaFigures:
-    codec_a, codec_b = codecs.get("a"), codecs.get("b")
+def _figures(stats: RelayStats, codecs: tuple[str | None, str | None]) -> MediaFigures:
+    codec_a, codec_b = codecs
     return MediaFigures(
         stats.from_a, stats.from_b, stats.to_a, stats.to_b, stats.lost_a, stats.lost_b, stats.jitter_a, stats.jitter_b,
         mos(stats.from_a, stats.lost_a, stats.jitter_a, codec_a, stats.round_trip),

@@ -52,7 +52,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self._used: dict[Row, int] = {}
-        self._held: dict[str, dict[Row, int]] = {}
+        self._held: dict[str, tuple[ChannelClaim, ...]] = {}
         self._starts: dict[Row, deque[float]] = {}
 
     def admit(self, call_id: str, claims: tuple[ChannelClaim, ...], now: float) -> LimitReached | None:
@@ -70,24 +70,23 @@ class Ledger:
 
     def take(self, call_id: str, claims: tuple[ChannelClaim, ...], now: float) -> None:
         """Count `claims` whatever the limits say (a call that the shared counts admitted)."""
-        held = self._held.get(call_id)
         for claim in claims:
             row = claim[:3]
             if claim.direction == STARTS:
                 starts = self._starts.setdefault(row, deque())
                 starts.extend([now] * claim.units)
                 _forget(starts, now)
-                continue
-            if held is None:
-                held = self._held[call_id] = {}
-            held[row] = held.get(row, 0) + claim.units
-            self._used[row] = self._used.get(row, 0) + claim.units
+            else:
+                self._used[row] = self._used.get(row, 0) + claim.units
+        kept = tuple([claim for claim in claims if claim.direction != STARTS])
+        if len(kept) == len(claims):
+            kept = claims  # not a copy for each of ten thousand calls
+        if kept:
+            self._held[call_id] = self._held.get(call_id, ()) + kept
 
     def release(self, call_id: str) -> Iterable[Row]:
         """Give back all that a call holds; what that was, empty where it holds nothing."""
-        held = self._held.pop(call_id, None)
-        if held is None:
-            return ()
+        held = _rows(self._held.pop(call_id, ()))
         for row, units in held.items():
             left = self._used[row] - units
             if left:
@@ -107,17 +106,16 @@ class Ledger:
 
     def holds(self, call_id: str, row: Row) -> int:
         """Units of `row` that a call holds."""
-        held = self._held.get(call_id)
-        return 0 if held is None else held.get(row, 0)
+        return sum([claim.units for claim in self._held.get(call_id, ()) if claim[:3] == row])
 
     def held(self, call_id: str) -> list[tuple[str, str, str, int]]:
         """All that a call holds: level, key, direction, units."""
-        return [(*row, units) for row, units in self._held.get(call_id, {}).items()]
+        return [(*row, units) for row, units in _rows(self._held.get(call_id, ())).items()]
 
     def leases(self) -> Iterator[tuple[str, str, str, str, int]]:
         """All that is held: call, level, key, direction, units."""
         for call_id, held in self._held.items():
-            for row, units in held.items():
+            for row, units in _rows(held).items():
                 yield call_id, *row, units
 
     def used(self, level: str, key: str, direction: str) -> int:
@@ -137,6 +135,15 @@ class Ledger:
     def calls(self) -> int:
         """Calls that hold channels."""
         return len(self._held)
+
+
+def _rows(claims: tuple[ChannelClaim, ...]) -> dict[Row, int]:
+    """Units of each row that is claimed."""
+    rows: dict[Row, int] = {}
+    for claim in claims:
+        row = claim[:3]
+        rows[row] = rows.get(row, 0) + claim.units
+    return rows
 
 
 def _forget(starts: deque[float], now: float) -> None:
