@@ -16,6 +16,10 @@ class Timer(Protocol):
 
     def cancel(self) -> None: ...
 
+    def when(self) -> float:
+        """When it is due, on the loop's clock."""
+        ...
+
 
 class ClientHandler(Protocol):
     """Hears what becomes of a request that was sent."""
@@ -82,8 +86,8 @@ class LegPort(Protocol):
 
     def respond(self, tx: TransactionId, response: Response) -> None: ...
 
-    def later(self, delay: float, callback: Callable[[], None]) -> Timer:
-        """Call back after `delay` seconds."""
+    def later(self, delay: float, callback: Callable[..., None], *arguments: object) -> Timer:
+        """Call back with `arguments` after `delay` seconds."""
         ...
 
     def contact(self, flow: Flow, user: str) -> str:

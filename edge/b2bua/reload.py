@@ -19,7 +19,7 @@ from edge.b2bua.calls import LINGER
 from edge.b2bua.engine import Engine
 from edge.b2bua.journal import ALIVE, PARTED, RECORD, REFUSED, ROUTE, STATE
 from edge.b2bua.parted import SavedParted
-from edge.b2bua.port import ClientHandler
+from edge.b2bua.port import ClientHandler, Timer
 from edge.b2bua.runner import CallRunner
 from edge.b2bua.saved_runner import Head, SavedRoute, SavedRunner
 from edge.b2bua.uas_leg import UasLeg
@@ -176,11 +176,9 @@ class LiveWires:
         """See Wires."""
         self._exchange.adopt(tx, handler, answered=answered)
 
-    def left(self, timer: object) -> float:
+    def left(self, timer: Timer) -> float:
         """See Wires."""
-        # uvloop has no timer where there is nothing to wait for
-        when = getattr(timer, "when", None)
-        return float(when() - asyncio.get_running_loop().time()) if when is not None else 0.0
+        return timer.when() - asyncio.get_running_loop().time()
 
 
 class Reload:

@@ -38,6 +38,7 @@ from edge.b2bua.engine import Engine
 from edge.b2bua.events import CallEvent, LegId
 from edge.b2bua.hearing import Hearing, over_all_proxies
 from edge.b2bua.leg import Leg
+from edge.b2bua.port import Timer
 from edge.b2bua.recording import make_record
 from edge.b2bua.refused import note_refusal
 from edge.b2bua.targeting import demands_status, give_back, limited, names
@@ -144,7 +145,7 @@ class CallRunner:
         )
         self._mailbox: list[CallEvent] = []  # a deque has 700 bytes, and there is hardly ever more than one event
         self._draining_mailbox = False
-        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._timers: dict[str, Timer] = {}
         self._works: list[Work] = []
         self.tries = Tries()
         self._finish: do.Finish | None = None
@@ -461,7 +462,7 @@ class CallRunner:
 
     def _start_timer(self, action: do.StartTimer) -> None:
         self._stop_timer(action)
-        self._timers[action.name] = asyncio.get_running_loop().call_later(action.after, self._timer_fired, action.name)
+        self._timers[action.name] = self.engine.port.later(action.after, self._timer_fired, action.name)
 
     def _stop_timer(self, action: do.StartTimer | do.StopTimer) -> None:
         timer = self._timers.pop(action.name, None)

@@ -11,7 +11,7 @@ from edge.b2bua.events import CallEvent, LegId
 from edge.b2bua.final_answer import FinalAnswer
 from edge.b2bua.in_dialog import Modification, Quiet
 from edge.b2bua.leg import Authorize, Leg
-from edge.b2bua.port import ClientHandler, LegPort
+from edge.b2bua.port import ClientHandler, LegPort, Timer
 from edge.b2bua.reliable_progress import ReliableProgress
 from edge.b2bua.session_refresh import SessionRefresh
 from edge.b2bua.uac_leg import ANSWERED, UacLeg
@@ -54,7 +54,7 @@ class Wires(Protocol):
         """See `Exchange.adopt`."""
         ...
 
-    def left(self, timer: object) -> float:
+    def left(self, timer: Timer) -> float:
         """Seconds until a timer that `LegPort.later` gave."""
         ...
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -217,9 +216,8 @@ def restore(
     call.a, call.legs = a, made
     if saved.finish is not None:
         return call
-    loop = asyncio.get_running_loop()
     for name, left in saved.timers.items():
-        call._timers[name] = loop.call_later(max(0.0, left - away), call._timer_fired, name)
+        call._timers[name] = engine.port.later(max(0.0, left - away), call._timer_fired, name)
     return call
 
 

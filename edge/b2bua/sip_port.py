@@ -1,8 +1,7 @@
-"""The real way out of a leg: driver, exchange and the loop's timers."""
+"""The real way out of a leg: driver, exchange and timers."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
 from edge.b2bua.port import ClientHandler, Timer
@@ -13,17 +12,19 @@ from edge.sip.transaction.key import TransactionId
 from edge.sip.uri import format_host
 from edge.transport.driver import Driver
 from edge.transport.exchange import Exchange
+from edge.transport.timers import Timers
 
 
 class SipPort:
     """A LegPort over real flows. `on_final` hears of every INVITE that got its final response from us."""
 
-    __slots__ = ("_driver", "_exchange", "_ids", "on_final")
+    __slots__ = ("_driver", "_exchange", "_ids", "_timers", "on_final")
 
     def __init__(self, driver: Driver, exchange: Exchange, ids: IdSource) -> None:
         self._driver = driver
         self._exchange = exchange
         self._ids = ids
+        self._timers = Timers()
         self.on_final: Callable[[TransactionId], None] = lambda tx: None
 
     @property
@@ -48,9 +49,9 @@ class SipPort:
         if response.status >= 200:
             self.on_final(tx)
 
-    def later(self, delay: float, callback: Callable[[], None]) -> Timer:
+    def later(self, delay: float, callback: Callable[..., None], *arguments: object) -> Timer:
         """See LegPort."""
-        return asyncio.get_running_loop().call_later(delay, callback)
+        return self._timers.later(delay, callback, *arguments)
 
     def contact(self, flow: Flow, user: str) -> str:
         """`sip:user@advertised`, with the transport where it is not UDP."""

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 from media.relay import rtpproxy_commands as commands
 from media.relay.origins import Origins
 from media.relay.port import RelayError, RelayFull, RelayStats, Side
-from media.relay.rtpproxy_commands import other
 from media.sdp.lines import Media, Sdp, parse
 from media.sdp.rewrite import endpoint, require_media, rewrite
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from edge.b2bua.port import ClientHandler
 from edge.sip.flow import Address, Flow
@@ -36,6 +37,9 @@ class FakeTimer:
     def cancel(self) -> None:
         self.callback = None
 
+    def when(self) -> float:
+        return self.at
+
 
 @dataclass
 class FakePort:
@@ -63,8 +67,8 @@ class FakePort:
     def respond(self, tx: TransactionId, response: Response) -> None:
         self.responses.append((tx, response))
 
-    def later(self, delay: float, callback: Callable[[], None]) -> FakeTimer:
-        timer = FakeTimer(self.now + delay, callback)
+    def later(self, delay: float, callback: Callable[..., None], *arguments: object) -> FakeTimer:
+        timer = FakeTimer(self.now + delay, partial(callback, *arguments))
         self.timers.append(timer)
         return timer
 

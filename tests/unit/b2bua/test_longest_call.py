@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -93,7 +92,7 @@ async def test_a_running_call_is_ended_and_says_why(monkeypatch: pytest.MonkeyPa
     a.on_ack(request(IN_DIALOG.format(method="ACK", cseq=10)))
 
     timer = call._timers["longest"]
-    assert timer.when() - asyncio.get_running_loop().time() == pytest.approx(1800, abs=5)
+    assert timer.when() == 1800
     call._timer_fired("longest")
     await settled()
     byes = [asked for _, asked, _ in port.requests if asked.method == "BYE"]

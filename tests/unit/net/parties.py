@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 
 from edge.b2bua import actions as do
 from edge.b2bua import events as ev
@@ -49,6 +50,10 @@ class Timer:
 
     port: Port
     callback: Callable[[], None] | None
+    at: float
+
+    def when(self) -> float:
+        return self.at
 
     def fire(self) -> None:
         if self.callback is not None:
@@ -93,10 +98,11 @@ class Port:
         if response.status >= 200:
             self.invites.pop(tx, None)
 
-    def later(self, delay: float, callback: Callable[[], None]) -> Timer:
-        timer = Timer(self, callback)
+    def later(self, delay: float, callback: Callable[..., None], *arguments: object) -> Timer:
+        at = self.host.network.now + delay
+        timer = Timer(self, partial(callback, *arguments), at)
         self.timers.add(id(timer))
-        self.host.network.at(self.host.network.now + delay, timer.fire)
+        self.host.network.at(at, timer.fire)
         return timer
 
     def contact(self, flow: Flow, user: str) -> str:
