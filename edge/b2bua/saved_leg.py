@@ -324,8 +324,10 @@ def restore(
         leg._challenges, leg._final, leg._cancelled = saved.challenges, saved.final, saved.cancelled
         _restore_early(leg, saved.early)
         if leg.dialog is not None:
-            # earlier versions wrote what is left of the INVITE
-            leg._cseq = request.cseq.number if saved.cseq is None else saved.cseq
+            if saved.cseq is not None:
+                leg._cseq = saved.cseq
+            elif "cseq" in request.headers:  # earlier versions wrote what is left of the INVITE
+                leg._cseq = request.cseq.number
             leg.invite = ANSWERED
     if leg.gone:
         if saved.answer is not None:
