@@ -152,6 +152,8 @@ class Edge:
         self.clock_watch = ClockWatch(lambda: self.clock.utcnow().timestamp(), self.clock.now)
         self.upgrade = asyncio.Event()
         """Set: another program is to take the place of this one."""
+        self.leaving = asyncio.Event()
+        """Set: this process ends and leaves its calls to the next one."""
         self._stack = AsyncExitStack()
         self.hep = _hep(settings)
         self._stack.callback(lambda: self.hep.close() if self.hep is not None else None)
@@ -455,6 +457,13 @@ class Edge:
         inherited.leave(self.driver.listening())
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
+    def leave(self) -> NoReturn:
+        """End this process at once and leave calls, registrations and the relay to the one that is started next
+        (`systemctl restart`), which takes them over as after a crash. Does not return."""
+        if self._journal is not None:
+            self._journal.flush()
+        os._exit(0)
+
     def reload_certificates(self) -> None:
         """Read all TLS files again; connections from now on use them, those that are up go on. Raises TlsFileError, in
         words, and then changes nothing."""
@@ -598,7 +607,7 @@ class Edge:
 
 async def serve(settings: Settings, load: Callable[[], Settings] | None = None) -> None:
     """Run an edge until SIGTERM or SIGINT, or until a drained edge has ended its last call. SIGHUP reloads the
-    settings, which `load` reads.
+    settings, which `load` reads; SIGUSR1 ends the process and leaves its calls to the next, SIGUSR2 is an upgrade.
 
     Raises ConfigError where it cannot start, with the thing and the remedy.
     """
@@ -621,10 +630,16 @@ async def serve(settings: Settings, load: Callable[[], Settings] | None = None) 
         edge.when_drained(stop.set)
         loop.add_signal_handler(signal.SIGHUP, edge.reload_soon)
         notify.ready(f"{settings.edge_name} takes calls")
+        loop.add_signal_handler(signal.SIGUSR1, edge.leaving.set)
         loop.add_signal_handler(signal.SIGUSR2, edge.upgrade.set)
         try:
             while not stop.is_set():
-                await first(stop.wait(), edge.upgrade.wait())
+                await first(stop.wait(), edge.leaving.wait(), edge.upgrade.wait())
+                if edge.leaving.is_set() and not stop.is_set():
+                    await edge.make_ready_to_go()
+                    log.info("edge.leaving", calls=len(edge.calls))
+                    lines.close()
+                    edge.leave()
                 if edge.upgrade.is_set():
                     edge.upgrade.clear()
                     if await new_program_works():

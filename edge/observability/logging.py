@@ -17,6 +17,7 @@ import traceback
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 import structlog
@@ -145,6 +146,7 @@ def configure(lines: Lines, level: str = "info", mask_numbers: bool = True) -> N
     """
     adjust(level, mask_numbers)
     _Output.lines = lines
+    _Output.marks = _JOURNAL_MARKS if to_journal() else {}
     structlog.configure(
         processors=[_hand_over],
         # loggers are cached with their class, and the level may change: `_hand_over` looks at it
@@ -164,6 +166,20 @@ def adjust(level: str, mask_numbers: bool) -> None:
         raise ValueError(f"log level {level!r} is not one of {', '.join(LEVELS)}")
     _Output.levels = frozenset(LEVELS[LEVELS.index(level) :])
     _Output.mask_numbers = mask_numbers
+
+
+_JOURNAL_MARKS = {"debug": b"<7>", "info": b"<6>", "warning": b"<4>", "error": b"<3>"}
+"""What journald takes off the start of a line and files it under (sd-daemon(3)), so that `journalctl -p` finds it."""
+
+
+def to_journal(fd: int = 2, environment: Mapping[str, str] | None = None) -> bool:
+    """Whether this descriptor leads to systemd's journal (`JOURNAL_STREAM`, systemd.exec(5))."""
+    named = (os.environ if environment is None else environment).get("JOURNAL_STREAM", "")
+    try:
+        there = os.fstat(fd)
+    except OSError:
+        return False
+    return named == f"{there.st_dev}:{there.st_ino}"
 
 
 class RoomLogger:
@@ -207,6 +223,7 @@ class _Output:
     lines: Lines | None = None
     mask_numbers = True
     levels: frozenset[str] = frozenset(LEVELS)
+    marks: Mapping[str, bytes] = MappingProxyType({})
 
 
 class _Sink:
@@ -234,6 +251,8 @@ def _put(level: str, line: bytes) -> None:
     if lines is None:
         sys.stderr.buffer.write(line)
     else:
+        if _Output.marks:
+            line = _Output.marks[level] + line
         lines.put(line, level not in ("debug", "info"))
 
 

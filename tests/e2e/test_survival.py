@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 
 import pytest
 from peers import tones
@@ -67,6 +68,33 @@ def test_established_call_between_phones(world: World) -> None:
     assert (row["outcome"], row["released_by"]) == ("answered", "a")
     world.peers.stop_phones()
     tones.assert_heard(alice.recording, 1010, at_least=2)
+
+
+def test_a_call_left_to_the_next_process(world: World) -> None:
+    """`systemctl restart` (SIGUSR1): the process ends at once with status 0 and hangs nobody up; the next one has the
+    call, and its registrations with carriers were not taken back."""
+    alice = world.phone("pjsua2", "alice", tone=440)
+    bob = world.phone("pjsua2", "bobby", tone=1010, address="127.0.0.32")
+    alice.dial(SEATS["bobby"][0])
+    bob.wait_incoming()
+    bob.answer()
+    alice.wait_established()
+    bob.wait_established()
+    process, left = world.edge.process, live(world)
+    process.process.send_signal(signal.SIGUSR1)
+    assert process.wait(10) == 0
+    assert len(world.edge.events("edge.leaving")) == 1
+    assert world.kamailio.registered("line-udp") != []
+    world.edge.kill()
+    tones.talk()
+    world.edge.start()
+    assert [(c["id"], c["started_at"]) for c in live(world)] == [(c["id"], c["started_at"]) for c in left]
+    bob.hangup()
+    alice.wait_closed()
+    row = record(world, left[0]["id"])
+    assert (row["outcome"], row["released_by"]) == ("answered", "b")
+    world.peers.stop_phones()
+    tones.assert_heard(alice.recording, 1010)
 
 
 def test_established_call_over_a_carrier(world: World) -> None:

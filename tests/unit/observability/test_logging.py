@@ -15,7 +15,7 @@ import structlog
 
 from dialplan.model import Step
 from edge.cdr.record import CallRecord, finished_fields
-from edge.observability.logging import LineWriter, configure, get_logger
+from edge.observability.logging import LineWriter, configure, get_logger, to_journal
 
 
 class Memory:
@@ -61,6 +61,20 @@ def test_a_line_is_one_json_object_with_time_level_event_and_call(memory: Memory
         "level": "warning", "room": "call", "event": "leg.rejected", "call": "c1", "leg": "b1", "status": 486,
         "text": 'Busy\n"Here"', "after": 1.5, "first": True,
     }  # fmt: skip
+
+
+def test_lines_for_the_journal_say_their_priority(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`journalctl -p warning` finds what is a warning; the mark stands before the JSON, where journald reads."""
+    there = os.fstat(2)
+    assert not to_journal(2, {"JOURNAL_STREAM": f"{there.st_dev}:{there.st_ino + 1}"})
+    monkeypatch.setenv("JOURNAL_STREAM", f"{there.st_dev}:{there.st_ino}")
+    configure(memory)
+    get_logger("call").warning("leg.rejected")
+    assert memory.lines[-1].startswith(b'<4>{"at"')
+    monkeypatch.delenv("JOURNAL_STREAM")
+    configure(memory)
+    get_logger("call").warning("leg.rejected")
+    assert memory.lines[-1].startswith(b'{"at"')
 
 
 def test_below_the_level_nothing_is_written(memory: Memory) -> None:
