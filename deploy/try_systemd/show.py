@@ -1,6 +1,6 @@
 """Boots the system that `image.py` made, installs the edge in it as docs/operations.md says, and shows what its unit
-promises. Each line that begins with `ok` was seen; the first thing that is not so ends the run with status 1 and the end
-of the journal.
+promises. Each line that begins with `ok` was seen; the first thing that is not so ends the run with status 1 and the
+end of the journal.
 
 Runs in a network of its own (deploy/try-systemd); phones and carrier are outside the container, on the same loopback.
 """

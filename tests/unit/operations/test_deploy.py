@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from config.settings import load_settings
+from config.settings import check_settings, load_settings
 
 ROOT = Path(__file__).parents[3]
 DEPLOY = ROOT / "deploy"
@@ -58,10 +58,26 @@ def test_the_image_has_what_the_program_needs() -> None:
 
 
 def test_the_compose_file_fits_the_image() -> None:
-    """Its paths exist, its command is one of ours, its settings file can be read by the edge."""
+    """Its paths exist, its commands are ours, the environment it sets is of settings that there are, nothing runs with
+    more rights than it needs, and what the edge needs to take its calls over is kept outside its container."""
     services = yaml.safe_load((DEPLOY / "compose.yml").read_text())["services"]
     edge = services["edge"]
     assert (DEPLOY / edge["build"]["context"] / edge["build"]["dockerfile"]).resolve() == DEPLOY / "Containerfile"
-    assert edge["command"][0] == "run"
-    assert edge["network_mode"] == "host" and services["database"]["ports"] == ["127.0.0.1:5432:5432"]
-    load_settings(ROOT / "config/example.toml", {})
+    shown = subprocess.run([str(ROOT / ".venv/bin/sip-edge"), "--help"], capture_output=True, text=True).stdout
+    ours = {name: service for name, service in services.items() if service["image"] == "sip-edge"}
+    assert set(ours) == {"edge", "relay", "schema"}
+    for service in ours.values():
+        assert f" {service['command'][0]} " in shown
+        assert service["command"][-2:] == ["--config", "/etc/sip-edge/edge.toml"]
+        assert service["cap_drop"] == ["ALL"] and service["read_only"]
+        assert service["volumes"] == edge["volumes"] and service["environment"] == edge["environment"]
+    assert all(service["network_mode"] == "host" for service in services.values())
+    assert "listen_addresses=127.0.0.1" in services["database"]["command"]
+    environment = {name: re.sub(r"\$\{\w+:[?-][^}]*\}", "", value) for name, value in edge["environment"].items()}
+    settings = load_settings(ROOT / "config/example.toml", environment)
+    assert not [fault for fault in check_settings(settings, environment) if "environment" in fault]
+    kept = edge["volumes"][0].partition(":")[2]
+    assert (
+        str(settings.relay_socket).startswith(f"{kept}/")
+        and f"SIP_EDGE_DATA_DIR={kept}" in (DEPLOY / "Containerfile").read_text()
+    )
