@@ -460,8 +460,8 @@ class Edge:
     def leave(self) -> NoReturn:
         """End this process at once and leave calls, registrations and the relay to the one that is started next
         (`systemctl restart`), which takes them over as after a crash. Does not return."""
-        if self._journal is not None:
-            self._journal.flush()
+        if self.journal is not None:
+            self.journal.flush()
         os._exit(0)
 
     def reload_certificates(self) -> None:
