@@ -48,7 +48,7 @@ def note_refusal(
         detail=refusal.detail,
         source=str(flow) if flow is not None else None,
         source_name=attempt.source.name if attempt is not None else None,
-        level=refusal.level,
+        limit_level=refusal.level,
         limit=refusal.limit,
         used=refusal.used,
     )

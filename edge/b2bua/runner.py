@@ -185,7 +185,7 @@ class CallRunner:
             if not isinstance(following, RoutePlan):
                 self._limited(plan, reached, following, refuse)
                 return
-            log.info("call.rerouted", call=self.id, outcome="limit", level=reached.level, to=names(following))
+            log.info("call.rerouted", call=self.id, outcome="limit", limit_level=reached.level, to=names(following))
             plan = over_all_proxies(following, self.engine.carriers)
         self.plan = plan
         self._call.retarget(len(plan.targets), plan.no_answer_after)

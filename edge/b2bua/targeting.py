@@ -83,7 +83,7 @@ async def _admit(call: CallRunner, action: do.StartTarget, target: Target) -> Re
         call.claim = holder
         return None
     plan.trace.add("L2", str(reached))
-    log.info("target.limited", call=call.id, target=target.name, level=reached.level, limit=reached.limit)
+    log.info("target.limited", call=call.id, target=target.name, limit_level=reached.level, limit=reached.limit)
     return limited(reached, plan)
 
 

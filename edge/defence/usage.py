@@ -99,7 +99,7 @@ class BudgetUsage:
             for level, key, reset_at in await connection.fetch(
                 "SELECT level, key, reset_at FROM sip_edge.budget_resets WHERE reset_at > $1", self._heard_at or at
             ):
-                _log.info("budget.reset", level=level, detail=f"{level} {key} at {reset_at:%H:%M:%S}")
+                _log.info("budget.reset", limit_level=level, detail=f"{level} {key} at {reset_at:%H:%M:%S}")
                 self._budgets.reset((level, key))
             oldest = self._utcnow() - timedelta(days=1)
             for edge, level, key, bucket, calls, seconds in await connection.fetch(

@@ -125,7 +125,7 @@ def test_four_mouths(plan: PlanWorld, case: Case) -> None:
     assert row["direction"] == ("outbound" if case.phone else "inbound")
     if case.limit is not None:
         assert (row["level"], row["limit_value"], row["used"]) == case.limit
-        assert (event["level"], event["limit"], event["used"]) == case.limit
+        assert (event["limit_level"], event["limit"], event["used"]) == case.limit
         shown = plan.edge.command("refusals", "--since", "1h", "--limits").stdout
         assert f"{case.limit[2]}/{case.limit[1]}" in shown and "for want of a channel" in shown
     else:
