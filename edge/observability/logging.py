@@ -33,7 +33,8 @@ _SECRETS = frozenset({
 _IDENTIFIERS = frozenset({
     "id", "call", "call_id", "leg", "a_call_id", "b_call_id", "edge", "account", "billed_account", "served_account",
     "carrier", "trunk", "seat", "source_name", "target_name", "outcome", "direction", "reason", "at", "level", "room",
-    "limit_level", "source_kind", "target_kind", "released_by", "started_at", "answered_at", "ended_at", "version", "remote",
+    "limit_level", "source_kind", "target_kind", "released_by",
+    "started_at", "answered_at", "ended_at", "version", "remote",
     "local",
 })  # fmt: skip
 """Values that are names of things, looked for whole, and never written by a caller."""
