@@ -25,6 +25,9 @@ _METHODS = (
     "INVITE", "ACK", "CANCEL", "BYE", "REGISTER", "OPTIONS", "PRACK", "UPDATE", "INFO", "REFER", "NOTIFY", "SUBSCRIBE",
     "MESSAGE", "PUBLISH",
 )  # fmt: skip
+_ALARMS = (
+    "sweep", "guessing", "expensive-range", "night-surge", "forward-fraud", "wangiri", "probing", "budget",
+)  # fmt: skip
 _REASONS = frozenset(r.value for r in Reason)
 _SETUP_BUCKETS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
 _TALK_BUCKETS = (5, 15, 30, 60, 180, 300, 600, 1800, 3600, 7200, 14400)
@@ -158,6 +161,15 @@ class Metrics:
         self._log_drops = Gauge("sip_edge_log_lines_dropped", "Log lines lost since the start", registry=reg)
         ProcessCollector(namespace="sip_edge", registry=reg)
 
+        for counter, labels in (
+            (self._alarms, _ALARMS),
+            (self._auth_failures, ("unknown-user", "wrong-password", "replay", "stale")),
+            (self._record_failures, ("spool", "database")),
+            (self._records_lost, ("call_records", "refused_calls")),
+        ):
+            # Prometheus sees no increase of a series that begins with its first event: no alert for the first one
+            for label in labels:
+                counter.labels(label)
         self._refusal = {r: self._refusals.labels(r) for r in sorted(_REASONS)}
         self._passed: dict[tuple[str, str, bytes], _Passed] = {}
 

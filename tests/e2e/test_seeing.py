@@ -158,6 +158,7 @@ def test_prometheus_loads_rules_and_answers_every_panel(day: Day) -> None:
         "alarms",
         "fax",
         "mos",
+        "jitter",
         "failovers",
         "guard_drops",
         "auth_failures",

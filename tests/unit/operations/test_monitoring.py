@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from edge.observability.metrics import Metrics
 from tests.unit.operations.monitoring import DASHBOARDS, PROMETHEUS, ROOT, expressions, families, panels, rules
 
 CATALOGUE = {
@@ -73,6 +74,22 @@ def test_dashboards_are_whole(dashboard: Path) -> None:
         taken |= cells
     for panel in panels(dashboard):
         assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}, panel["title"]
+
+
+def test_what_alerts_ask_the_increase_of_is_there_from_the_start() -> None:
+    """A series that begins with its first event has no increase: the first alarm would wake nobody. Of a label whose
+    values are not known before, the rule asks for new series as well."""
+    shown = Metrics().exposition().decode()
+    for rule in rules():
+        expression = str(rule["expr"])
+        for name, selector in re.findall(r"increase\((sip_edge_\w+_total)(\{[^}]*\})?\[", expression):
+            told = re.search(rf"^{name}(\{{.*\}})? 0\.0$", shown, re.MULTILINE)
+            asked_of_live = name.removesuffix("_total") in LIVE_COUNTERS
+            assert told or asked_of_live or f"unless {name} offset" in expression, f"{rule['alert']}: {name}{selector}"
+
+
+LIVE_COUNTERS = {"sip_edge_socket_drops", "sip_edge_fax_mails"}
+"""Asked for at a scrape, with all their labels: `Live`."""
 
 
 def test_every_alert_has_its_page() -> None:
