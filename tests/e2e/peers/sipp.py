@@ -21,8 +21,8 @@ SCENARIOS = Path(__file__).resolve().parents[2] / "sipp_scenarios"
 class Sipp:
     """One SIPp process. It listens on `address`:`port`, and calls `remote` (`host:port`) when the scenario begins so.
 
-    `headers`: extra header lines of the first request. `echo`: media that arrives is sent back. `values`: what the
-    scenario wants to know.
+    `headers`: extra header lines of the first request. `echo`: media that arrives is sent back. `lines`: what
+    `[field0]` and so on are, a line a call. `values`: what the scenario wants to know.
     """
 
     def __init__(
@@ -40,6 +40,7 @@ class Sipp:
         echo: bool = True,
         headers: Sequence[str] = (),
         inside: Sequence[str] = (),
+        lines: Sequence[str] = (),
         **values: object,
     ) -> None:
         self.scenario = scenario
@@ -55,6 +56,8 @@ class Sipp:
             name = f"{name}-{number + 1}"
         xml = folder / f"{name}.xml"
         xml.write_text(render(scenario, {**values, "headers": "\n".join(headers)}))
+        fields = folder / f"{name}.csv"
+        fields.write_text("\n".join(["SEQUENTIAL", *lines, ""]))
         self._messages = folder / f"{name}.messages"
         self._errors = folder / f"{name}.errors"
         self.process = PeerProcess(
@@ -65,6 +68,7 @@ class Sipp:
                 "-m", str(calls), "-r", str(rate), "-nostdin", "-timeout", f"{timeout:.0f}s", "-timeout_error",
                 "-trace_msg", "-message_file", str(self._messages), "-trace_err", "-error_file", str(self._errors),
                 "-cid_str", "%u-%p-%s", "-max_socket", "1000", *(["-rtp_echo"] if echo else []),
+                *(["-inf", str(fields)] if lines else []),
                 # The digest's uri is that of the request; SIPp would take the bare host.
                 *(["-auth_uri", f"{values['called']}@{values.get('host', remote)}"] if "called" in values else []),
             ],

@@ -10,6 +10,7 @@ from config.model import Ha1, Rows, Seat, Trunk
 from config.snapshot import Snapshot
 from dialplan.model import Refusal
 from edge.inbound.steps.authenticate import Authenticated, Authenticator, Challenge, DigestSettings, Result
+from edge.inbound.steps.sweeps import GRACE
 from edge.sip.auth.digest import answer, ha1, read_challenges
 from edge.sip.auth.nonce import Nonces
 from edge.sip.errors import RemoteProtocolError
@@ -66,6 +67,13 @@ class Door:
 
     def is_banned(self, flow: Flow = HERE) -> bool:
         return self.guard.admit(b"OPTIONS", flow.remote.host, self.now) == "banned"
+
+
+def register_of(n: int) -> Request:
+    """A first REGISTER, of another user for each `n`."""
+    request = register()
+    request.headers.set("To", f"<sip:{100 + n}@edge.example>")
+    return request
 
 
 def register(
@@ -343,9 +351,8 @@ class TestBans:
         door = Door(registered=frozenset({"198.51.100.7"}))
         for i in range(100):
             door.knock(f"3{i}", "guess")
-            request = register()
-            request.headers.set("To", f"<sip:{100 + i}@edge.example>")
-            door.ask(request)
+            door.ask(register_of(i))
+            door.now += 0.1
         assert not door.is_banned()
 
     def test_a_success_takes_back_what_it_caused(self) -> None:
@@ -384,31 +391,59 @@ class TestBans:
     def test_sweep(self) -> None:
         """Rule 7.3: many users without a password from one place: a minute of silence, for the source may be forged."""
         door = Door()
-        for i in range(21):
+        for i in range(50):
             assert not door.is_banned()
-            request = register()
-            request.headers.set("To", f"<sip:{100 + i}@edge.example>")
-            door.ask(request)
+            door.ask(register_of(i))
+        door.now += GRACE
+        assert not door.is_banned()
+        door.ask(register_of(50))
         assert door.is_banned() and door.alarms == [("sweep", "198.51.100.7")]
         door.now += 61
         assert not door.is_banned()
+
+    def test_a_slow_sweep(self) -> None:
+        """Two users a second."""
+        door = Door()
+        for i in range(40):
+            door.ask(register_of(i))
+            door.now += 0.5
+        assert door.is_banned() and door.alarms == [("sweep", "198.51.100.7")]
+
+    @pytest.mark.parametrize("late", [0.0, 3.9])
+    def test_an_office_after_a_power_cut_is_no_sweep(self, late: float) -> None:
+        """All of its phones ask before the first of them has answered; one that answers speaks for all of them."""
+        door = Door()
+        for i in range(60):
+            door.ask(register_of(i))
+        door.now += late
+        assert isinstance(door.knock(), Authenticated)
+        door.now += 10
+        for i in range(60):
+            door.ask(register_of(i))
+        assert not door.is_banned() and door.alarms == []
+
+    def test_phones_that_were_off_for_long(self) -> None:
+        """What was suspected a while ago is forgotten: neither were they all asked for within a minute."""
+        door = Door()
+        for i in range(21):
+            door.ask(register_of(i))
+        door.now += 600
+        door.ask(register_of(1))
+        assert not door.is_banned() and door.alarms == []
 
     def test_a_new_office_is_no_sweep(self) -> None:
         """Thirty phones register for the first time: each answers its challenge."""
         door = Door()
         for i in range(30):
-            request = register()
-            request.headers.set("To", f"<sip:{100 + i}@edge.example>")
-            door.ask(request)
+            door.ask(register_of(i))
             assert isinstance(door.knock(), Authenticated)
         assert not door.is_banned() and door.alarms == []
 
     def test_where_phones_are_registered_a_sweep_bans_nobody(self) -> None:
         door = Door(registered=frozenset({"198.51.100.7"}))
         for i in range(100):
-            request = register()
-            request.headers.set("To", f"<sip:{100 + i}@edge.example>")
-            door.ask(request)
+            door.ask(register_of(i))
+            door.now += 0.1
         assert not door.is_banned()
 
     def test_pardon(self) -> None:
