@@ -73,6 +73,7 @@ def measure(calls: int, rate: float, folder: Path, upgrade: bool) -> None:
             )
         )
         edge = office.edge
+        at_rest = memory(office.signalling)
         begun = time.monotonic()
         calls, wanted = 0, calls
         while calls < wanted - 1 and time.monotonic() - begun < wanted / rate + 60:
@@ -88,6 +89,7 @@ def measure(calls: int, rate: float, folder: Path, upgrade: bool) -> None:
             probe.send(in_dialog("ACK", answer, 1, probe.port))
             pause(0.2)
             before = len(edge.rows("calls"))
+            weighed = memory(office.signalling)
             journal = sum(path.stat().st_size for path in (edge.data / "journal").iterdir())
             bye = in_dialog("BYE", answer, 2, probe.port)
             began = time.monotonic()
@@ -119,7 +121,8 @@ def measure(calls: int, rate: float, folder: Path, upgrade: bool) -> None:
         every = time.monotonic() - began
         print(
             f"{calls:7} {took:7.2f} {used:7.2f} {ready:7.2f} {every:7.2f} {status:6} {before:7} {after:7}"
-            f" {unreadable:6} {journal / calls / 1024:8.1f} {memory(office.signalling) / 1024**2:7.0f}",
+            f" {unreadable:6} {journal / calls / 1024:8.1f} {at_rest / 1024**2:7.0f}"
+            f" {weighed / 1024**2:7.0f} {memory(office.signalling) / 1024**2:7.0f}",
             flush=True,
         )
         if status != 200 or unreadable or after != calls or edge.metric("sip_edge_internal_errors_total"):
@@ -139,7 +142,7 @@ def main() -> None:
     parser.add_argument("--upgrade", action="store_true", help="`sip-edge upgrade` in place of kill -9")
     parser.add_argument("--folder", type=Path, help="keep logs here")
     asked = parser.parse_args()
-    print("  calls   BYE s   CPU s ready s   all s status  before   after unread KiB/call    MiB")
+    print("  calls   BYE s   CPU s ready s   all s status  before   after unread KiB/call  MiB: none,  before, after")
     for calls in asked.calls or (1000, 5000, 10000):
         with tempfile.TemporaryDirectory(prefix="restart-") as made:
             measure(calls, asked.rate, asked.folder or Path(made), asked.upgrade)

@@ -40,6 +40,7 @@ _CHECKED_AT_ONCE = 100
 _AT_ONCE = 20
 """Calls that are put back in one go, some 5 ms of work, with a pause for messages in between."""
 _PAUSE = 0.002
+_HEAD_ROOM = 2048
 _NO_VALUE = (ValueError, TypeError, KeyError, AttributeError)
 
 
@@ -48,8 +49,8 @@ class Written:
     """One call as the journal has it."""
 
     head: Head
-    state: bytes
-    route: bytes
+    state: bytes | memoryview
+    route: bytes | memoryview
 
 
 @dataclass(slots=True)
@@ -96,21 +97,21 @@ def boot_id() -> str:
 
 def read_journal(folder: Path, clock: Clock, boot: str) -> Found:
     """The last state of each call, its times on the clock of this process. Raises OSError."""
-    states: dict[bytes, bytes] = {}
-    routes: dict[bytes, bytes] = {}
+    states: dict[bytes, bytes | memoryview] = {}
+    routes: dict[bytes, bytes | memoryview] = {}
     records: dict[bytes, bytes] = {}
     refused: dict[bytes, bytes] = {}
-    over: dict[bytes, bytes] = {}
-    alive = b""
+    over: dict[bytes, bytes | memoryview] = {}
+    alive: bytes | memoryview = b""
     for kind, key, content in read(folder):
         if kind == STATE:
             states[key] = content
         elif kind == ROUTE:
             routes[key] = content
         elif kind == RECORD:
-            records[key] = content
+            records[key] = bytes(content)
         elif kind == REFUSED:
-            refused[key] = content
+            refused[key] = bytes(content)
         elif kind == PARTED:
             over[key] = content
         elif kind == ALIVE:
@@ -126,9 +127,12 @@ def read_journal(folder: Path, clock: Clock, boot: str) -> Found:
     for key, content in states.items():
         if key in records:
             continue
-        text, _, state = content.partition(b"\n")
+        # a head is one line, and never long; the rest is looked at when the call is
+        text = bytes(content[:_HEAD_ROOM]).partition(b"\n")[0]
+        if len(text) == _HEAD_ROOM:
+            text = bytes(content).partition(b"\n")[0]
         try:
-            found.calls[key.decode()] = Written(decode(Head, parse(text)), state, routes[key])
+            found.calls[key.decode()] = Written(decode(Head, parse(text)), content[len(text) + 1 :], routes[key])
         except _NO_VALUE as error:
             found.lost(key.decode(), error)
     found.records = {key.decode(): line for key, line in records.items()}

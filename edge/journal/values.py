@@ -53,12 +53,12 @@ def encode(value: object) -> bytes:
         return _slowly(value).encode("ascii")
 
 
-def parse(text: bytes) -> Any:
+def parse(text: bytes | memoryview) -> Any:
     """What `encode` wrote, as plain values for `decode`. Raises ValueError."""
     try:
         return orjson.loads(text)
     except ValueError:
-        return json.loads(text)
+        return json.loads(bytes(text))
 
 
 def decode(kind: type[T], value: object) -> T:
