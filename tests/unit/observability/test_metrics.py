@@ -1,5 +1,6 @@
 """Metrics: every one is documented, labels are bounded, figures are right."""
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -15,6 +16,14 @@ LIVE = Live(
     carrier_states={("telekom", "sip:p.example"): "fault"}, certificate_expires=1.8e9,
     snapshot_version=7, snapshot_age=1.5, spool_records=6, trace_bytes=100, draining=False,
 )  # fmt: skip
+
+
+ONE = {"x": 1}
+LABELLED = dataclasses.replace(
+    LIVE, relay_instances={"embedded": True}, fax_mails=ONE, bans=ONE, attempts=ONE, attempts_ended=ONE,
+    differences=ONE, disagreements=ONE, traces=ONE, captured=ONE, socket_drops=ONE,
+)  # fmt: skip
+"""One series of each metric that is asked for at a scrape."""
 
 
 def sample(metrics: Metrics, name: str, **labels: str) -> float | None:
@@ -38,6 +47,26 @@ def test_every_metric_is_documented_and_nothing_else() -> None:
     documented = set(re.findall(r"^\| `(sip_edge_\w+)", DOCUMENT.read_text(), re.MULTILINE))
     assert documented == shown
     assert any(n.startswith("sip_edge_process_") for n in names)
+
+
+def test_labels_are_documented() -> None:
+    """The second column names the labels of each metric, and no other."""
+    metrics = Metrics("1", "e1")
+    rows = dict(re.findall(r"^\| `(sip_edge_\w+)` \|([^|]*)\|", DOCUMENT.read_text(), re.MULTILINE))
+    named = {
+        name: set(re.findall(r"(?:^|, )`(\w+)`", re.sub(r"\([^)]*\)", "", cell.strip()))) for name, cell in rows.items()
+    }
+    known = {
+        collector._name + ("_total" if collector._type == "counter" else ""): set(collector._labelnames)
+        for collector in metrics.registry._collector_to_names
+        if hasattr(collector, "_labelnames")
+    }
+    metrics.attach(lambda: LABELLED, lambda: 0)
+    for family in text_string_to_metric_families(metrics.exposition().decode()):
+        for one in family.samples:
+            name = family.name + ("_total" if family.type == "counter" else "")
+            known.setdefault(name, set(one.labels))
+    assert named == {name: labels for name, labels in known.items() if not name.startswith("sip_edge_process_")}
 
 
 def test_calls_are_counted_by_direction_and_outcome_with_their_times() -> None:
