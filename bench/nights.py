@@ -36,6 +36,7 @@ from peers.prometheus import Prometheus
 from peers.raw import Raw
 
 from config.embedded import EmbeddedPostgres
+from tests.unit.operations.monitoring import DASHBOARDS, expressions
 
 FASTER = 15
 _TIMES = re.compile(r"(?<=\[)(\d+)([mh])(?=\])|(?<=for: )(\d+)([smh])\b|(?<=offset )(\d+)([mh])")
@@ -525,6 +526,19 @@ def quiet(site: Site, seconds: float) -> bool:
     return not fired and not told
 
 
+def panels(site: Site) -> None:
+    """Ask every query of every dashboard, over the minutes of this run; prints those without an answer."""
+    empty = [
+        expression
+        for dashboard in DASHBOARDS
+        for expression in expressions(dashboard)
+        if not site.prometheus.query(expression.replace("[1m]", "[10m]"))
+    ]
+    print(f"panels: {sum(len(expressions(d)) for d in DASHBOARDS)} queries, {len(empty)} without an answer")
+    for expression in empty:
+        print(f"     {expression}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("nights", nargs="*", type=int, help="numbers as in the runbook; default: all")
@@ -547,6 +561,7 @@ def main() -> None:
                 if wanted.only and wanted.only.replace(" ", "_") != fault.__name__:
                     continue
                 good &= night(site, number, fault, alerts, events, patience)
+        panels(site)
     finally:
         site.stop()
         if good:
