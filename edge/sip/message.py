@@ -43,10 +43,17 @@ class Message:
 
     def need(self, key: str) -> str:
         """The first value of `key`; RemoteProtocolError(400) where it is missing."""
-        value = self.headers.get(key)
-        if value is None:
-            raise RemoteProtocolError(f"{key} is missing")
-        return value
+        for k, _, value in self.headers.raw():
+            if k == key:
+                return value
+        raise RemoteProtocolError(f"{key} is missing")
+
+    def read(self, from_: str, to: str, cseq: str) -> None:
+        """Read From, To and CSeq, whose text whoever validates a message has just come by. RemoteProtocolError."""
+        changes = self.headers.changes
+        self._from = changes, from_, NameAddr.parse(from_)
+        self._to = changes, to, NameAddr.parse(to)
+        self._cseq = changes, cseq, self._read_cseq(cseq)
 
     @property
     def call_id(self) -> str:

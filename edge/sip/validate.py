@@ -60,26 +60,25 @@ def validate_response(response: Response) -> None:
             raise RemoteProtocolError("response with none or several Via values")
         _ = response.top_via
         _check_fields(response)
-        _ = response.cseq
     except RemoteProtocolError as error:
         error.status = None
         raise
 
 
 def _check_fields(message: Message) -> None:
-    seen: set[str] = set()
+    seen: dict[str, str] = {}
     for key, _, value in message.headers.raw():
         if key in _SINGLE:
             if key in seen:
                 raise RemoteProtocolError(f"{key} more than once")
-            seen.add(key)
+            seen[key] = value
         elif key == "via" and "," in value and not all(split_quoted(value, ",")):
             raise RemoteProtocolError("empty Via value")
-    if not seen >= _MANDATORY:
-        raise RemoteProtocolError(f"{', '.join(sorted(_MANDATORY - seen))} missing")
-    if not message.call_id:
+    if not seen.keys() >= _MANDATORY:
+        raise RemoteProtocolError(f"{', '.join(sorted(_MANDATORY - seen.keys()))} missing")
+    if not seen["call-id"]:
         raise RemoteProtocolError("empty Call-ID")
-    _ = message.from_, message.to
+    message.read(seen["from"], seen["to"], seen["cseq"])
 
 
 def _check_extensions(request: Request, supported: frozenset[str]) -> None:

@@ -7,8 +7,7 @@ relay on its way to the other side, so that each peer sends to the relay. Nothin
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from media.sdp.errors import UnusableSdp as UnusableSdp
 
@@ -23,8 +22,7 @@ class RelayFull(RelayError):
     """The relay works and has no room for one more call; the text says of what there is too little."""
 
 
-@dataclass(frozen=True, slots=True)
-class RelayStats:
+class RelayStats(NamedTuple):
     """Packets as the relay counted them; `from_a` came from the caller's side."""
 
     from_a: int = 0

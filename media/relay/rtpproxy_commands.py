@@ -11,8 +11,7 @@ came from, and the port in the reply is the one the *other* side is to send to:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from media.relay.port import RelayError, RelayFull, Side
 
@@ -30,8 +29,7 @@ _LABEL_UNKNOWN: Final = frozenset({"E31", "E32", "E36"})
 _OVERLOADED: Final = frozenset({"E98", "E99"})
 
 
-@dataclass(frozen=True, slots=True)
-class RelayAddress:
+class RelayAddress(NamedTuple):
     """Where a side is to send: the address as the relay advertises it, and the RTP port (RTCP: the next)."""
 
     address: str
@@ -101,8 +99,7 @@ def _timeout(seconds: int) -> str:
     return f" && S ttl={seconds}" if seconds else ""
 
 
-@dataclass(frozen=True, slots=True)
-class Counters:
+class Counters(NamedTuple):
     """Packets of a medium: received from the asking side, from the other, relayed both ways, lost before the relay.
 
     `jitter`: mean of what came from the asking side, in ticks of its clock; 0 where the clock is not known (payload

@@ -20,9 +20,8 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from media.sdp.errors import UnusableSdp
 from media.sdp.lines import Media, Sdp
@@ -39,8 +38,7 @@ _KEYS: Final = frozenset({"fingerprint", "setup", "tls-id", "key-mgmt", "identit
 _PERSONAL: Final = frozenset({"i=", "u=", "e=", "p=", "k="})
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(NamedTuple):
     """Where a peer says it receives one medium. `address` is None where it is not a literal one (a name: learn it).
 
     `held`: the peer said it takes no ordinary media now: a direction other than sendrecv, or an unspecified address.
