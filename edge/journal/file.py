@@ -47,12 +47,16 @@ class JournalFile:
     def begin_segment(self) -> None:
         """From now on frames go to a new segment."""
         number = self._number + 1
-        fd = os.open(
-            self.folder / f"{_PREFIX}{number:08d}", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
-        )
+        path = self.folder / f"{_PREFIX}{number:08d}"
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(fd, MAGIC)
+        except OSError:
+            os.close(fd)
+            path.unlink(missing_ok=True)  # a full disk must not collect one a second
+            raise
         self.close()
         self._fd, self._number, self.size = fd, number, len(MAGIC)
-        os.write(fd, MAGIC)
 
     def append(self, frames: Iterable[Frame]) -> None:
         """Write frames, all or a first part of them."""

@@ -41,6 +41,7 @@ _IDENTIFIERS = frozenset({
 _CALLER = frozenset({"caller", "caller_display", "presented", "network_number", "from_user", "display"})
 """What is hidden whole when the caller is withheld."""
 _FLUSH_SECONDS = 0.05
+_RETRY_SECONDS = 1.0
 _MAX_LINES = 20_000
 _MAX_TEXT = 4096
 
@@ -51,7 +52,8 @@ class LineWriter:
     """Writes lines to a file descriptor or a file from a thread of its own; `put` never blocks.
 
     A file is opened again when it was moved away (logrotate needs no signal). Lines wait at most 50 ms, errors do not
-    wait. Holds at most `max_lines`; `dropped` counts what did not fit, and a line says so when there is room again.
+    wait. Where they cannot be written (the disk is full) they are kept and tried again every second. Holds at most
+    `max_lines`; `dropped` counts what did not fit, and a line says so when there is room again.
     """
 
     def __init__(self, target: int | Path, max_lines: int = _MAX_LINES) -> None:
@@ -62,6 +64,8 @@ class LineWriter:
         self._max = max_lines
         self._lines: deque[bytes] = deque()
         self._told = 0
+        self._rest = b""
+        """What was taken from the lines and is not written, or only in part."""
         self._wake = threading.Event()
         self._urgent = threading.Event()
         self._closed = False
@@ -88,7 +92,7 @@ class LineWriter:
 
     def _run(self) -> None:
         while True:
-            self._wake.wait()
+            self._wake.wait(_RETRY_SECONDS if self._rest else None)
             self._urgent.wait(_FLUSH_SECONDS)
             self._urgent.clear()
             self._wake.clear()
@@ -100,6 +104,8 @@ class LineWriter:
                 return
 
     def _write_all(self) -> None:
+        if self._rest and not self._write(self._rest):
+            return  # what comes meanwhile stays where it is counted
         batch: list[bytes] = []
         while self._lines:
             batch.append(self._lines.popleft())
@@ -107,14 +113,19 @@ class LineWriter:
         if lost:
             self._told += lost
             batch.append(_line("warning", "log.dropped", {"lines": lost}))
-        data = memoryview(b"".join(batch))
+        self._write(b"".join(batch))
+
+    def _write(self, lines: bytes) -> bool:
+        """Write all; what cannot be written is the rest. Nobody is left to tell of it."""
+        data = memoryview(lines)
         try:
             self._reopen_if_moved()
             while data:
                 data = data[os.write(self._fd, data) :]
         except OSError:
-            # Nobody left to tell: standard error is closed or the disk is full. Counted, and said when it works again.
-            self.dropped += len(batch)
+            pass
+        self._rest = bytes(data)
+        return not self._rest
 
     def _open(self) -> int:
         assert self._path is not None

@@ -4,7 +4,9 @@ import json
 import logging
 import os
 import re
+import subprocess
 import threading
+import time
 import warnings
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -185,6 +187,36 @@ def test_a_file_that_was_moved_away_is_opened_again(tmp_path: Path) -> None:
     writer.close()
     assert path.read_bytes() == b"after\n"
     assert (tmp_path / "edge.log.1").read_bytes() == b""
+
+
+def test_a_full_disk_costs_no_line(tmp_path: Path) -> None:
+    """On a file system that is really full: lines wait, in whole, and come in order once there is room. What does not
+    fit into memory is counted, and told."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], capture_output=True).returncode:
+        pytest.skip("this user may not mount a file system")
+    try:
+        writer = LineWriter(disk / "edge.log", max_lines=2000)
+        (disk / "filler").write_bytes(b"x" * 40960)
+        lines = [b'{"event":"test","n":%d,"filler":"%s"}\n' % (n, b"x" * 60) for n in range(1500)]
+        for line in lines[:500]:
+            writer.put(line)
+        until = time.monotonic() + 5
+        while not writer._rest and time.monotonic() < until:
+            time.sleep(0.01)
+        assert writer._rest, "the disk was not full"
+        for line in lines[500:] + [b"lost\n"] * 1500:
+            writer.put(line)
+        assert writer.dropped > 0
+        (disk / "filler").unlink()
+        subprocess.run(["mount", "-o", "remount,size=4m", str(disk)], check=True)
+        writer.close()
+        written = (disk / "edge.log").read_bytes().splitlines(keepends=True)
+        assert written[:1500] == lines
+        assert json.loads(written[-1])["lines"] == writer.dropped and written.count(b"lost\n") == 1500 - writer.dropped
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
 def test_a_reader_that_stops_reading_never_blocks_and_is_told_of_the_loss() -> None:
