@@ -36,6 +36,8 @@ _DELAYS: Final = tuple(timedelta(minutes=m) for m in (1, 2, 5, 10, 20, 30, 60, 1
 _CLAIM: Final = timedelta(minutes=10)
 _SWEEP: Final = 60.0
 _AT_ONCE: Final = 8
+AWAY: Final = "no connection"
+"""How the error of a mail begins that the server was never told of."""
 _DATABASE_ERRORS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
 
 
@@ -102,6 +104,8 @@ class SmtpTransport:
             raise MailDelayed(f"{error.code} {error.message}; check smtp settings") from None
         except aiosmtplib.SMTPResponseException as error:
             raise _verdict(error.code, error.message) from None
+        except aiosmtplib.SMTPConnectError as error:
+            raise MailDelayed(f"{AWAY}: {error}") from None
         except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
             raise MailDelayed(str(error) or type(error).__name__) from None
 
@@ -143,6 +147,8 @@ class Outbox:
         self._sending: set[asyncio.Task[bool]] = set()
         # Taken by the server, not yet marked: the database was away.
         self._unmarked: dict[str, datetime] = {}
+        # Whether mails may wait for a server that was away; also those of a process before this one.
+        self._away = True
         self._log = structlog.get_logger("media.fax")
         self.delivered = 0
         self.delayed = 0
@@ -245,6 +251,9 @@ class Outbox:
         self._log.info("fax.mailed", fax=fax_id, account=due.meta.account, tries=due.tries)
         await self._tables.delivered(fax_id, at)
         self._unmarked.pop(fax_id, None)
+        if self._away:
+            self._away = False
+            await self._tables.hurry(at, AWAY)
         return True
 
     async def _delay(self, due: DueMail, error: str) -> None:
@@ -253,6 +262,7 @@ class Outbox:
             await self._fail(due, f"given up after {GIVE_UP_AFTER.days} days: {error}")
             return
         self.delayed += 1
+        self._away = self._away or error.startswith(AWAY)
         wait = _DELAYS[min(due.tries, len(_DELAYS)) - 1]
         self._log.warning("fax.mail_delayed", fax=due.meta.id, tries=due.tries, error=error, again_in_s=wait.seconds)
         await self._tables.later(due.meta.id, now + wait, error)

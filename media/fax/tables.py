@@ -54,6 +54,10 @@ _LATER: Final = (
     "UPDATE sip_edge.fax_mails SET next_try_at = $2, last_error = $3, claimed_until = NULL"
     " WHERE fax = $1 AND state = 'queued'"
 )
+_HURRY: Final = (
+    "UPDATE sip_edge.fax_mails SET next_try_at = $1"
+    " WHERE state = 'queued' AND claimed_until IS NULL AND next_try_at > $1 AND starts_with(last_error, $2)"
+)
 _FAILED: Final = (
     "UPDATE sip_edge.fax_mails SET state = 'failed', next_try_at = NULL, last_error = $2, claimed_until = NULL"
     " WHERE fax = $1 AND state = 'queued'"
@@ -130,6 +134,11 @@ class FaxTables:
     async def later(self, fax_id: str, at: datetime, error: str) -> None:
         """Try again `at`."""
         await self._change(_LATER, fax_id, at, error[:1000])
+
+    async def hurry(self, at: datetime, error: str) -> None:
+        """What waits because of an error that begins so is due `at`."""
+        async with self._acquire() as connection:
+            await connection.execute(_HURRY, at, error)
 
     async def failed(self, fax_id: str, error: str) -> None:
         """It will not be tried again."""

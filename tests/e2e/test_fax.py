@@ -420,8 +420,6 @@ async def test_mail_server_is_away(far: Far) -> None:
         assert edge.metrics()['sip_edge_fax_mails_total{result="delivered"}'] == 2
     finally:
         edge.also = {}
-        await asyncio.to_thread(edge.kill)
-        await asyncio.to_thread(edge.start)
     assert same(*pages(await far.mailbox.of(waiting)), PICTURES[0])
     assert "Kein Fax" in (await far.mailbox.of(hanging))["Subject"]
 

@@ -21,7 +21,7 @@ from config.migrations.runner import migrate_up
 from config.secrets import SecretBox, new_key
 from edge.retention.kept import ROWS
 from media.fax.engine import FaxError
-from media.fax.outbox import MailDelayed, MailRefused, Outbox, SmtpServer, SmtpTransport
+from media.fax.outbox import AWAY, MailDelayed, MailRefused, Outbox, SmtpServer, SmtpTransport
 from media.fax.page import Page, Quality
 from media.fax.record import CRASHED, STORAGE_FAILED, FaxResult, PageQuality
 from media.fax.spool import Folder, Spool, SpoolError
@@ -511,3 +511,17 @@ async def test_away_and_hanging() -> None:
             writer.close()
         server.close()
         await server.wait_closed()
+
+
+async def test_all_follow_when_the_server_is_back(world: World) -> None:
+    """What waits for a server that was away is due once it takes any mail; what it refused for now is not."""
+    for n, trouble in enumerate((f"{AWAY}: refused", f"{AWAY}: refused", "451 later")):
+        await world.outbox.take(world.folder(f"fax{n}"))
+        world.post.troubles = [MailDelayed(trouble)]
+        assert await world.outbox.send_due() == 0
+    world.now += timedelta(seconds=10)
+    await world.outbox.take(world.folder("fax3"))
+    assert await world.outbox.send_due() == 3
+    assert await world.mails("fax, state, tries") == [
+        ("fax0", "delivered", 2), ("fax1", "delivered", 2), ("fax2", "queued", 1), ("fax3", "delivered", 1)
+    ]  # fmt: skip
