@@ -10,8 +10,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import Literal, NamedTuple
+from urllib.parse import unquote
 
 from edge.sip.address import NameAddr
+from edge.sip.errors import RemoteProtocolError
 from edge.sip.flow import Flow
 from edge.sip.message import Request
 from edge.sip.params import split_quoted
@@ -79,6 +81,13 @@ class Binding:
     def reachable(self) -> bool:
         """A call can be tried with hope: the peer answers, on its flow or at an address that can be connected to."""
         return self.answers and (self.flow is not None or not (self.behind_nat or self.path))
+
+    @property
+    def mapped(self) -> bool:
+        """A NAT's UDP mapping leads to it, which closes unless something passes every half minute."""
+        seen = _received(self.path) if self.path else None
+        transport = self.source.transport if seen is None else seen.params.get("transport") or "udp"
+        return self.behind_nat and transport.lower() == "udp"
 
     def request_uri(self, user: str = "") -> Uri:
         """The Request-URI for a call to this contact.
@@ -296,10 +305,26 @@ def _q(contact: NameAddr) -> float:
 
 
 def behind_nat(host: str, source: str, path: tuple[str, ...]) -> bool:
-    """Whether a contact's `host` is another address than the `source` it registers from; behind a Path it may be."""
-    if host == source or path:
+    """Whether a contact's `host` is another address than the `source` it registers from. Behind a Path the proxy says
+    what it saw, in `received`; where it does not, nobody knows."""
+    if path:
+        seen = _received(path)
+        if seen is None:
+            return False
+        source = seen.host
+    if host == source:
         return False
     try:
         return ip_address(host) != ip_address(source)
     except ValueError:  # a name: it may well resolve to the source
         return False
+
+
+def _received(path: tuple[str, ...]) -> Uri | None:
+    """Where the proxy next to the device had its REGISTER from, as Kamailio and OpenSIPS write it into their Path:
+    `received=sip:192.0.2.7:5062%3Btransport%3Dtls`; the last Path value is the device's own proxy."""
+    try:
+        text = NameAddr.parse(path[-1]).uri.params.get("received")
+        return Uri.parse(unquote(text)) if text else None
+    except RemoteProtocolError:
+        return None

@@ -115,7 +115,7 @@ class Qualifier:
                 for binding in bindings:
                     if binding.flow is not None:
                         self._ask(binding)
-            hidden = any(b.behind_nat and b.source.transport == "udp" for b in bindings)
+            hidden = any(b.mapped for b in bindings)
             self._plan(aor, self._interval if hidden else self._interval * CALM)
         self._arm()
 

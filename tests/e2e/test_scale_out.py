@@ -18,10 +18,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from peers import tones
 from peers.certificates import Certificate
 from peers.edge import COMMAND
 from peers.fixtures import Peers, artifacts
+from peers.nat import PHONE, Nat, why_not
 from peers.phone import Account
+from peers.pjsua import Pjsua
 from peers.process import PeerProcess, poll
 from peers.sipp import Sipp
 from peers.switchboard import Switchboard
@@ -42,6 +45,8 @@ class Site:
         self.edges: list[dict[str, str]] = described["edges"]  # type: ignore[assignment]
         self.switchboard = switchboard
         self.peers: Peers
+        self.back: list[subprocess.Popen[bytes]] = []
+        """Edges that tests started again."""
 
     def command(self, edge: int, *words: str) -> str:
         """What `sip-edge WORDS...` prints at an edge."""
@@ -77,6 +82,29 @@ class Site:
             for event in self.log(edge)[after:]
             if event["event"] == "call.finished" and str(event["called"])[:-3] == called[:-3] and event["target_name"]
         ]
+
+    def ended(self, edge: int, called: str, after: int) -> list[tuple[object, object]]:
+        """How calls to a number of the world ended, and who hung up."""
+        return [
+            (event["outcome"], event["released_by"])
+            for event in self.log(edge)[after:]
+            if event["event"] == "call.finished" and str(event["called"])[:-3] == called[:-3]
+        ]
+
+    def lose(self, edge: int) -> None:
+        """kill -9, and nobody starts it again."""
+        pid = int(Path(self.edges[edge]["pid"]).read_text())
+        parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        for process in (parent, pid):
+            os.kill(process, signal.SIGKILL)
+
+    def bring_back(self, edge: int) -> None:
+        """Start it with the data folder and the address that it had."""
+        there = self.edges[edge]
+        script = f'"{COMMAND}" run --config "{there["config"]}" & echo $! >"{there["pid"]}"; wait $!'
+        with Path(there["log"]).open("ab") as log:
+            command = ["ip", "netns", "exec", there["namespace"], "sh", "-c", script]
+            self.back.append(subprocess.Popen(command, stdout=log, stderr=log))
 
     def register(self, seat: str, address: str, edge: int) -> None:
         """The phone of a seat registers through the border, until its registration has come to this edge."""
@@ -114,7 +142,7 @@ def standing(request: pytest.FixtureRequest) -> Iterator[Site]:
         place = Path(tempfile.mkdtemp(prefix="so-"))
         place.chmod(0o755)
         running = PeerProcess("scale-out", [str(ROOT / "deploy/scale-out/run"), str(place)], folder / "run.log")
-        switchboard = None
+        switchboard = site = None
         try:
             described = json.loads(running.wait_for(r"^\{.*", 90).group())
             switchboard = Switchboard(CARRIER, 5060)
@@ -128,6 +156,9 @@ def standing(request: pytest.FixtureRequest) -> Iterator[Site]:
         finally:
             if switchboard is not None:
                 switchboard.stop()
+            for edge in site.back if site is not None else []:
+                subprocess.run(["pkill", "-TERM", "-P", str(edge.pid)], check=False)
+                edge.wait(20)
             status = running.stop(60)
             for log in place.glob("*.log"):
                 shutil.copy(log, folder)
@@ -222,6 +253,98 @@ def test_a_killed_edge_costs_calls_in_set_up_only(site: Site) -> None:
     poll(lambda: site.outcomes(at, ALICE, began) == ["answered"], "the call is on record, once")
     for n in (0, 1):
         assert "books.disagree" not in Path(site.edges[n]["log"]).read_text()
+
+
+@pytest.fixture
+def home(site: Site, folder: Path) -> Iterator[Nat]:
+    """A home behind a NAT, from which nothing but the outside of the site is reached."""
+    if why := why_not():
+        pytest.skip(why)
+    nat = Nat(folder)
+    before = Path("/proc/sys/net/ipv4/ip_forward").read_text()
+    try:
+        # this machine is the network between the home and the site
+        Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+        for namespace in ("so-border", "so-relay1", "so-relay2"):
+            route(namespace, "replace", nat.outside)
+        yield nat
+    finally:
+        Path("/proc/sys/net/ipv4/ip_forward").write_text(before)
+        for namespace in ("so-border", "so-relay1", "so-relay2"):
+            route(namespace, "delete", nat.outside)
+        nat.stop()
+
+
+def route(namespace: str, verb: str, address: str) -> None:
+    net = f"{address.rpartition('.')[0]}.0/24"
+    subprocess.run(["ip", "-n", namespace, "route", verb, net, "via", "10.98.0.1"], check=True)
+
+
+def connect(caller: Pjsua, called: Pjsua, number: str) -> None:
+    marks = caller.mark, called.mark
+    caller.dial(number)
+    called.wait_incoming(after=marks[1])
+    called.answer()
+    caller.wait_established(after=marks[0])
+    called.wait_established(after=marks[1])
+
+
+def test_a_phone_behind_a_nat(site: Site, home: Nat) -> None:
+    """It registers through the border, calls and is called with sound on both sides, whatever addresses of its own it
+    writes; the edge knows that a NAT hides it, and so keeps the mapping open with OPTIONS."""
+    alice = site.peers.pjsua(
+        Account("alice", password("alice"), BORDER, expires=300), tone=440, address=PHONE, inside=home.inside
+    )
+    bobby = site.peers.pjsua(
+        Account("bobby", password("bobby"), BORDER, expires=300), tone=1010, address=BOBBY_AT
+    )  # fmt: skip
+    for phone in (alice, bobby):
+        phone.wait_registered()
+    hidden = [
+        event["behind_nat"]
+        for n in range(2)
+        for event in site.log(n)
+        if event["event"] == "registration.added" and event["seat"] == "alice" and event["user_agent"] == "pjsua2"
+    ]
+    assert hidden == [True]
+    tones.talk(1)  # until the other edge knows where they are
+    for caller, called, number in ((alice, bobby, "202"), (bobby, alice, "201")):
+        connect(caller, called, number)
+        tones.talk(1.5)
+        mark = caller.mark
+        called.hangup()
+        caller.wait_closed(after=mark)
+        tones.assert_heard(alice.recording, 1010)
+        tones.assert_heard(bobby.recording, 440)
+
+
+def test_an_edge_that_stays_away_for_a_while(site: Site) -> None:
+    """Nobody starts it again at once. A call that was up keeps its sound, since that is in rtpengine; new calls go to
+    the other edge, also to phones that had registered through the one that is gone. Who hangs up meanwhile is heard
+    when it is there again: the other side is hung up, and the record says who did it."""
+    alice = site.peers.pjsua(Account("alice", password("alice"), BORDER, expires=300), tone=440, address=ALICE_AT)
+    alice.wait_registered()
+    carrier = site.peers.sipp("uas_answer", address=CARRIER, timeout=80)
+    site.switchboard.target = (CARRIER, carrier.port)
+    alice.dial(SOMEBODY)
+    alice.wait_established()
+    poll(lambda: any(row["state"] == "up" for n in (0, 1) for row in site.rows(n, "calls")), "the call is up")
+    (at,) = [n for n in (0, 1) if site.rows(n, "calls")]
+    site.register("bobby", BOBBY_AT, at)
+    began = len(site.log(at))
+    tones.talk(1)  # until the other edge knows where he is
+    site.lose(at)
+    bobby = site.answers(BOBBY_AT, calls=4)
+    site.carrier_calls(BOBBY, calls=4, rate=10).wait()
+    bobby.wait()
+    tones.talk(1)
+    alice.hangup()
+    tones.talk(0.5)
+    site.bring_back(at)
+    assert len(carrier.wait().requests("BYE")) == 1
+    alice.wait_closed()
+    tones.assert_heard(alice.recording, 440, at_least=2)  # SIPp says back what it hears
+    poll(lambda: site.ended(at, SOMEBODY, began) == [("answered", "a")], "the call is on record, once")
 
 
 def test_an_edge_that_drains_gets_nothing_new(site: Site) -> None:

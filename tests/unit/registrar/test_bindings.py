@@ -240,6 +240,23 @@ def test_path_is_kept_in_order() -> None:
 
 
 @pytest.mark.parametrize(
+    ("received", "nat", "mapped"),
+    [
+        ("sip:203.0.113.9:41002", True, True),
+        ("sip:203.0.113.9:41002%3Btransport%3Dtls", True, False),
+        ("sip:10.0.0.5:5060", False, False),
+        ("nonsense", False, False),
+    ],
+)
+def test_nat_is_seen_by_the_proxy_in_front(received: str, nat: bool, mapped: bool) -> None:
+    """The proxy says in its Path where the REGISTER came from; a mapping over UDP is to be kept open, a connection is
+    kept by the proxy."""
+    path = f"<sip:10.1.0.1;lr;received={received};r2=on>, <sip:198.51.100.1;lr;received={received};r2=on>"
+    (b,) = ok(Phone().send("<sip:a@10.0.0.5:5060>", path=path)).bindings
+    assert (b.behind_nat, b.mapped) == (nat, mapped)
+
+
+@pytest.mark.parametrize(
     ("contact", "nat"),
     [
         ("<sip:a@10.0.0.5:5060>", True),
