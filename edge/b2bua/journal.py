@@ -26,7 +26,7 @@ log = get_logger("journal")
 BEHIND = 0.02
 """Seconds that the journal is behind the calls at most."""
 HEARTBEAT = 1.0
-ROUTE, STATE, RECORD, REFUSED, PARTED, ALIVE = b"P", b"S", b"R", b"F", b"E", b"H"
+NAMES, ROUTE, STATE, RECORD, REFUSED, PARTED, ALIVE = b"N", b"P", b"S", b"R", b"F", b"E", b"H"
 _SMALLEST = 16 * 1024 * 1024
 """Bytes that a segment has room for beyond twice what its calls needed when it began."""
 _AT_ONCE = 40
@@ -188,10 +188,9 @@ class Journal:
         plan = call.plan
         steps = len(plan.trace.steps)
         if written.plan is not plan or written.steps != steps or written.segment != segment:
-            self._frames.append(Frame(ROUTE, key, encode(saved_runner.route(call))))
+            self._frames.append(Frame(ROUTE, key, saved_runner.route(call)))
             written.plan, written.steps = plan, steps
-        saved = saved_runner.save(call, self._wires, self._held, now)
-        self._frames.append(Frame(STATE, key, encode(saved_runner.head(saved)) + b"\n" + encode(saved)))
+        self._frames.append(Frame(STATE, key, saved_runner.state(call, self._wires, self._held, now)))
         written.segment = segment
 
     def _note_parted(self) -> None:
@@ -224,7 +223,7 @@ class Journal:
             return self._failed(error)
         self._rotating = True
         self._began = self._clock.now()
-        self._frames.append(Frame(ALIVE, b"", self._alive()))
+        self._frames[:0] = [Frame(NAMES, b"", saved_runner.names()), Frame(ALIVE, b"", self._alive())]
         self._forget()
         self._frames += [frame for _, frame in self._kept]
         self._frames += [frame for _, frame in self._parted.values()]

@@ -17,11 +17,11 @@ from dialplan.model import Direction, TargetKind
 from edge.b2bua import parted, saved_runner
 from edge.b2bua.calls import LINGER
 from edge.b2bua.engine import Engine
-from edge.b2bua.journal import ALIVE, PARTED, RECORD, REFUSED, ROUTE, STATE
+from edge.b2bua.journal import ALIVE, NAMES, PARTED, RECORD, REFUSED, ROUTE, STATE
 from edge.b2bua.parted import SavedParted
 from edge.b2bua.port import ClientHandler, Timer
 from edge.b2bua.runner import CallRunner
-from edge.b2bua.saved_runner import Head, SavedRoute, SavedRunner
+from edge.b2bua.saved_runner import Head, Names, SavedRoute, SavedRunner
 from edge.b2bua.uas_leg import UasLeg
 from edge.journal.file import read
 from edge.journal.values import decode, parse
@@ -51,6 +51,7 @@ class Written:
     head: Head
     state: bytes | memoryview
     route: bytes | memoryview
+    names: Names
 
 
 @dataclass(slots=True)
@@ -72,8 +73,7 @@ class Found:
         written takes more room than the call, so it goes as calls come."""
         written = self.calls.pop(call_id)
         try:
-            saved = decode(SavedRunner, parse(written.state))
-            decided = decode(SavedRoute, parse(written.route))
+            decided, saved = saved_runner.read(written.state, written.route, written.names)
         except _NO_VALUE as error:
             self.lost(call_id, error)
             return None
@@ -97,15 +97,18 @@ def boot_id() -> str:
 
 def read_journal(folder: Path, clock: Clock, boot: str) -> Found:
     """The last state of each call, its times on the clock of this process. Raises OSError."""
-    states: dict[bytes, bytes | memoryview] = {}
+    states: dict[bytes, tuple[bytes | memoryview, Names]] = {}
     routes: dict[bytes, bytes | memoryview] = {}
+    names: Names = {}
     records: dict[bytes, bytes] = {}
     refused: dict[bytes, bytes] = {}
     over: dict[bytes, bytes | memoryview] = {}
     alive: bytes | memoryview = b""
     for kind, key, content in read(folder):
         if kind == STATE:
-            states[key] = content
+            states[key] = content, names
+        elif kind == NAMES:
+            names = parse(content)
         elif kind == ROUTE:
             routes[key] = content
         elif kind == RECORD:
@@ -118,13 +121,13 @@ def read_journal(folder: Path, clock: Clock, boot: str) -> Found:
             alive = content
     found = Found(last=clock.utcnow())
     if alive:
-        then, wall, of = parse(alive)
+        then, wall, run = parse(alive)
         found.last = datetime.fromtimestamp(wall, UTC)
-        if of != boot:
+        if run != boot:
             # the machine was started anew: only the wall clock knows how long that took
             gone = max(0.0, (clock.utcnow() - found.last).total_seconds())
             found.shift = clock.now() - gone - then
-    for key, content in states.items():
+    for key, (content, of) in states.items():
         if key in records:
             continue
         # a head is one line, and never long; the rest is looked at when the call is
@@ -132,7 +135,7 @@ def read_journal(folder: Path, clock: Clock, boot: str) -> Found:
         if len(text) == _HEAD_ROOM:
             text = bytes(content).partition(b"\n")[0]
         try:
-            found.calls[key.decode()] = Written(decode(Head, parse(text)), content[len(text) + 1 :], routes[key])
+            found.calls[key.decode()] = Written(decode(Head, parse(text)), content[len(text) + 1 :], routes[key], of)
         except _NO_VALUE as error:
             found.lost(key.decode(), error)
     found.records = {key.decode(): line for key, line in records.items()}

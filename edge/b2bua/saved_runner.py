@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from dialplan.model import CallAttempt, Reason, Refusal, RoutePlan, Source, SourceKind, Target, TargetKind
 from edge.b2bua import actions as do
@@ -21,6 +21,8 @@ from edge.b2bua.saved_leg import SavedLeg, SavedRequest, Wires
 from edge.b2bua.saved_transfer import SavedConsultation, SavedTransfer
 from edge.b2bua.uas_leg import UasLeg
 from edge.cdr.record import Attempt
+from edge.journal.packed import fields_of, packer, unpack
+from edge.journal.values import decode, encode, parse
 from edge.sip.headers import Headers
 from edge.sip.message import Request
 
@@ -91,6 +93,9 @@ class Head(NamedTuple):
     target_held: list[tuple[str, str, str, int]]
 
 
+Names = dict[str, list[str]]
+"""The fields of each dataclass, in the order in which they were written."""
+T = TypeVar("T")
 Held = Callable[[str], list[tuple[str, str, str, int]]]
 """Channels that a holder holds."""
 
@@ -107,9 +112,35 @@ def head(saved: SavedRunner) -> Head:
     return Head(calm and not saved.bridges, tags, saved.held, saved.target_claim, saved.target_held)
 
 
-def route(call: CallRunner) -> SavedRoute:
-    """What was decided of the call."""
-    return SavedRoute(call.attempt, call.plan)
+_pack, _pack_route = packer(SavedRunner), packer(SavedRoute)
+
+
+def state(call: CallRunner, wires: Wires, held: Held, now: float) -> bytes:
+    """A live call as it is written: its head in a line, then all of it."""
+    saved = save(call, wires, held, now)
+    return encode(tuple(head(saved))) + b"\n" + _pack(saved)
+
+
+def route(call: CallRunner) -> bytes:
+    """What was decided of the call, as it is written."""
+    return _pack_route(SavedRoute(call.attempt, call.plan))
+
+
+def names() -> bytes:
+    """What is to be known in order to read what `state` and `route` of this program wrote."""
+    return encode(fields_of(SavedRunner, SavedRoute))
+
+
+def read(state: bytes | memoryview, route: bytes | memoryview, names: Names) -> tuple[SavedRoute, SavedRunner]:
+    """What `state`, without its head, and `route` wrote. Raises ValueError, TypeError, KeyError, AttributeError."""
+    return _read(SavedRoute, bytes(route), names), _read(SavedRunner, bytes(state), names)
+
+
+def _read(kind: type[T], content: bytes, names: Names) -> T:
+    if content.startswith(b"{"):
+        return decode(kind, parse(content))  # as earlier versions wrote it
+    value, form = unpack(content, names)
+    return decode(kind, value, form)
 
 
 def save(call: CallRunner, wires: Wires, held: Held, now: float) -> SavedRunner:

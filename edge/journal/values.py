@@ -13,12 +13,24 @@ from datetime import datetime
 from enum import Enum
 from functools import lru_cache
 from types import NoneType, UnionType
-from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NamedTuple, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 import orjson
 
 T = TypeVar("T")
-Decode = Callable[[Any], Any]
+
+
+class Form(NamedTuple):
+    """How a value was written."""
+
+    names: dict[str, list[str]]
+    """Of the dataclasses that are lists of their fields: what these are called."""
+    texts: list[bytes]
+    """Each `bytes` that is a number."""
+
+
+_BY_NAME = Form({}, [])
+Decode = Callable[[Any, Form], Any]
 
 
 def _default(value: object) -> object:
@@ -61,9 +73,9 @@ def parse(text: bytes | memoryview) -> Any:
         return json.loads(bytes(text))
 
 
-def decode(kind: type[T], value: object) -> T:
-    """A value of type `kind` from what `json.loads` gave. Raises ValueError, TypeError, KeyError."""
-    return cast(T, decoder(kind)(value))  # type: ignore[arg-type]
+def decode(kind: type[T], value: object, form: Form = _BY_NAME) -> T:
+    """A value of type `kind` from what `parse` gave. Raises ValueError, TypeError, KeyError."""
+    return cast(T, decoder(kind)(value, form))  # type: ignore[arg-type]
 
 
 @lru_cache(maxsize=512)
@@ -75,29 +87,37 @@ def decoder(kind: Any) -> Decode:
     if origin is Literal or kind in (str, int, float, bool, object, Any):
         return _same
     if kind is bytes:
-        return lambda value: value.encode("latin-1")
+        return _bytes
     if kind is datetime:
-        return datetime.fromisoformat
+        return lambda value, form: datetime.fromisoformat(value)
     if origin in (tuple, list, frozenset, set):
         return _sequence(origin, get_args(kind))
     if origin is dict:
-        key, item = (decoder(a) for a in get_args(kind))
-        if get_args(kind)[0] is int:
-            key = int
-        return lambda value: {key(k): item(v) for k, v in value.items()}
+        key, item = get_args(kind)
+        if key is int:
+            return _dict(lambda value, form: int(value), decoder(item))
+        return _dict(decoder(key), decoder(item))
     if isinstance(kind, type) and issubclass(kind, Enum):
-        return kind
+        return lambda value, form: kind(value)
     if isinstance(kind, type) and is_dataclass(kind):
         return _dataclass(kind)
     if isinstance(kind, type) and issubclass(kind, tuple):
         hints = get_type_hints(kind)
         parts = [decoder(hints[name]) for name in kind._fields]  # type: ignore[attr-defined]
-        return lambda value: kind(*[part(v) for part, v in zip(parts, value, strict=False)])
+        return lambda value, form: kind(*[part(v, form) for part, v in zip(parts, value, strict=False)])
     raise TypeError(f"values of {kind} cannot be read")
 
 
-def _same(value: Any) -> Any:
+def _same(value: Any, form: Form) -> Any:
     return value
+
+
+def _bytes(value: Any, form: Form) -> bytes:
+    if type(value) is int:
+        if 0 <= value < len(form.texts):
+            return form.texts[value]
+        raise ValueError(f"there is no text {value}")
+    return cast(bytes, value.encode("latin-1"))
 
 
 def _union(kinds: tuple[Any, ...]) -> Decode:
@@ -107,28 +127,33 @@ def _union(kinds: tuple[Any, ...]) -> Decode:
     inner = decoder(others[0])
     if inner is _same:
         return _same
-    return lambda value: None if value is None else inner(value)
+    return lambda value, form: None if value is None else inner(value, form)
+
+
+def _dict(key: Decode, item: Decode) -> Decode:
+    return lambda value, form: {key(k, form): item(v, form) for k, v in value.items()}
 
 
 def _sequence(origin: Any, arguments: tuple[Any, ...]) -> Decode:
     if origin is tuple and not (len(arguments) == 2 and arguments[1] is ...):
         parts = [decoder(a) for a in arguments]
-        return lambda value: tuple(part(v) for part, v in zip(parts, value, strict=True))
+        return lambda value, form: tuple(part(v, form) for part, v in zip(parts, value, strict=True))
     item = decoder(arguments[0])
     if item is _same:
-        return cast(Decode, origin)
-    return lambda value: origin([item(v) for v in value])
+        return lambda value, form: origin(value)
+    return lambda value, form: origin([item(v, form) for v in value])
 
 
 def _dataclass(kind: Any) -> Decode:
     parts: dict[str, Decode] | None = None
 
-    def read(value: Any) -> Any:
+    def read(value: Any, form: Form) -> Any:
         nonlocal parts
         if parts is None:
             hints = get_type_hints(kind)
             parts = {field.name: decoder(hints[field.name]) for field in fields(kind)}
         known = parts
-        return kind(**{name: known[name](content) for name, content in value.items() if name in known})
+        named = zip(form.names[kind.__name__], value, strict=True) if type(value) is list else value.items()
+        return kind(**{name: known[name](content, form) for name, content in named if name in known})
 
     return read

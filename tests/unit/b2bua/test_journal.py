@@ -18,6 +18,7 @@ from edge.b2bua.calls import Calls
 from edge.b2bua.journal import BEHIND, RECORD, ROUTE, STATE, Journal
 from edge.b2bua.reload import read_journal
 from edge.journal.file import Frame, JournalFile, read
+from edge.journal.values import encode
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
@@ -36,9 +37,10 @@ class World:
     """A journal of calls that are nothing but an id, a plan and a number that is their state."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(saved_runner, "route", lambda call: {"plan": id(call.plan)})
-        monkeypatch.setattr(saved_runner, "head", lambda saved: [True, [], [], None, []])
-        monkeypatch.setattr(saved_runner, "save", lambda call, wires, held, now: {"state": call.state})
+        monkeypatch.setattr(saved_runner, "route", lambda call: encode({"plan": id(call.plan)}))
+        monkeypatch.setattr(saved_runner, "names", lambda: b"{}")
+        head = b"[true,[],[],null,[]]\n"
+        monkeypatch.setattr(saved_runner, "state", lambda call, wires, held, now: head + encode({"state": call.state}))
         self.folder = folder
         self.calls = Calls()
         self.file = JournalFile(folder)

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import random
+from datetime import UTC, datetime
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dialplan.model import CallAttempt, Caller, Direction, RoutePlan, Source, SourceKind
 from edge.b2bua import events as ev
-from edge.b2bua import saved_call
+from edge.b2bua import saved_call, saved_runner
 from edge.b2bua.call import Call, CallTimers, Phase
 from edge.b2bua.saved_call import SavedCall
-from edge.journal.values import decode, encode, parse
+from edge.b2bua.saved_runner import SavedRoute, SavedRunner
+from edge.journal.packed import fields_of, packer, unpack
+from edge.journal.values import decode, encode
 from tests.unit.b2bua.test_call_races import World, up
 
+_pack, _NAMES = packer(SavedCall), fields_of(SavedCall)
 INSIDE = (ev.Relayed, ev.RelayFailed, ev.TargetStarted, ev.TargetUnreachable, ev.Rerouted)
 """Answers of the edge's own rooms, which a crash loses on their way."""
 
 
 def again(call: Call) -> Call:
     """The call as another process reads it."""
-    return saved_call.restore(decode(SavedCall, parse(encode(saved_call.save(call)))), CallTimers())
+    value, form = unpack(_pack(saved_call.save(call)), _NAMES)
+    return saved_call.restore(decode(SavedCall, value, form), CallTimers())
 
 
 class CrashingWorld(World):
@@ -45,6 +51,15 @@ class CrashingWorld(World):
 def test_promises_hold_across_crashes(seed: int, offer: bool, targets: int) -> None:
     """One final answer, one Finish, no leg left, an ACK for each 2xx: also where the process dies at any moment."""
     CrashingWorld(seed, offer, targets).live()
+
+
+def test_a_state_of_an_earlier_version_is_read() -> None:
+    """Up to the first version that was packed, states were JSON with the names of all fields."""
+    saved = SavedRunner(5.0, datetime(2026, 3, 29, tzinfo=UTC), SavedCall(Phase.UP, last={"a": b"v=0\r\n"}), [])
+    decided = SavedRoute(
+        CallAttempt(Source(SourceKind.CARRIER, "c"), (), Caller()), RoutePlan(Direction.INBOUND, (), "110", "K", "K")
+    )
+    assert saved_runner.read(encode(saved), encode(decided), {}) == (decided, saved)
 
 
 def test_a_call_that_is_up_remembers_what_it_said() -> None:
