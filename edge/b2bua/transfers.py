@@ -426,11 +426,13 @@ class Transferring:
         )
         if not action.joined or away is None or self._far is None:
             return
-        for call in self._engine.calls.live():
-            if call.conversation == away.conversation:
-                call.conversation = home.conversation
         self._near.join(self._far, away.id)
         self._far.join(self._near, home.id)
+        was = away.conversation
+        for call in self._engine.calls.live():
+            if call.conversation == was:
+                call.conversation = home.conversation
+                self._engine.calls.on_change(call)
         self._engine.tap.join(home.id, away.id)
         if self._consult is not None:
             away.plan.trace.add("T1", f"joined with call {home.id} by {self.attempt.by}")

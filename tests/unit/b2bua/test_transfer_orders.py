@@ -83,6 +83,7 @@ def test_blind(world: World, transferor: str) -> None:
     assert remaining.asked == [sdp("target").replace(b"s=-", b"s=home")]
     assert away.media.passive and home.media.deleted == 0
     take(world, remaining)
+    assert away in world.marked and home.conversation == away.conversation
     joined(world, (home, remaining), (away, target))
 
 

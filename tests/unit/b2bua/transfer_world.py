@@ -338,6 +338,8 @@ class World:
         self.faults: list[Exception] = []
         self.faults_wanted = False
         self.retired: list[Leg] = []
+        self.marked: list[CallRunner] = []
+        """Calls that the journal is to write again."""
         self.refuse: Refusal | None = None
         self.found: tuple[HandRunner, PeerLeg] | None = None
         self.engine = SimpleNamespace(
@@ -346,6 +348,7 @@ class World:
                 retire=lambda leg, now: self.retired.append(leg),
                 find=lambda replaces: self.found,
                 live=lambda: self.runners,
+                on_change=self.marked.append,
                 books=Books(),
             ),
             clock=SimpleNamespace(utcnow=lambda: None),
