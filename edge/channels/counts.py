@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol, TypeAlias
 
 Lease: TypeAlias = tuple[str, str, str, str, int]
@@ -25,17 +25,39 @@ class Verdict(NamedTuple):
     in_use: int
 
 
+class Exchanged(NamedTuple):
+    """The answer of an exchange: one verdict per ask, and whether no other edge counts."""
+
+    verdicts: list[Verdict]
+    alone: bool = False
+    """Until `ALONE_FOR` after the question was sent this edge may decide by itself."""
+
+
+ALONE_FOR = 3.5
+"""Seconds; the counts keep others waiting for half a second longer."""
+
+
 class Session(Protocol):
     """One connection to the counts, used by one task. All methods but `abort` raise CountsAway."""
+
+    joined: Callable[[], None]
+    """Called when another edge has joined: it may be waiting."""
 
     async def resume(self, epoch: int, fresh: bool, held: Sequence[Lease]) -> bool:
         """Make `held` all that this edge holds, whatever the limits. `fresh`: earlier processes of the same name are
         gone. False: a later epoch has spoken; nothing was done."""
         ...
 
-    async def exchange(self, epoch: int, leases: Sequence[Lease], claims: Sequence[Claim]) -> list[Verdict] | None:
-        """Make `leases` what they say, then admit what fits; also the heartbeat. None: this edge or its epoch was given
-        up, nothing was done."""
+    async def exchange(
+        self, epoch: int, leases: Sequence[Lease], claims: Sequence[Claim], stay: bool
+    ) -> Exchanged | None:
+        """Make `leases` what they say, then admit what fits; also the heartbeat. `stay`: this edge would go on
+        to decide by itself; only False ends that for others before its time. None: this edge or its epoch was given up,
+        nothing was done."""
+        ...
+
+    async def alone_elsewhere(self) -> bool:
+        """After `resume`: whether another edge still decides by itself. It is told to speak."""
         ...
 
     async def recount(self) -> int:

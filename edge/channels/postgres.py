@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from uuid import UUID
 
 import asyncpg
@@ -10,7 +10,7 @@ from asyncpg import Record
 from asyncpg.connection import Connection
 from asyncpg.prepared_stmt import PreparedStatement
 
-from edge.channels.counts import Claim, CountsAway, Lease, Verdict
+from edge.channels.counts import Claim, CountsAway, Exchanged, Lease, Verdict
 
 _AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
 """InternalClientError: what asyncpg says where the server closes the connection just as a statement is sent."""
@@ -46,13 +46,16 @@ class PostgresCounts:
         try:
             connection = await asyncpg.connect(self._url, timeout=_CONNECT_TIMEOUT, server_settings=_SETTINGS)
             exchange = await connection.prepare(
-                "SELECT known, against, in_use FROM sip_edge.exchange($1, $2, $3, $4)", timeout=_CONNECT_TIMEOUT
+                "SELECT known, against, in_use, alone FROM sip_edge.exchange_or_alone($1, $2, $3, $4, $5)",
+                timeout=_CONNECT_TIMEOUT,
             )
+            session = PostgresSession(connection, exchange, self._name, self._instance)
+            await connection.add_listener("sip_edge_joined", session.heard)
         except _AWAY as error:
             if connection is not None:
                 connection.terminate()
             raise _away(error) from error
-        return PostgresSession(connection, exchange, self._name, self._instance)
+        return session
 
 
 class PostgresSession:
@@ -65,6 +68,12 @@ class PostgresSession:
         self._exchange = exchange
         self._name = name
         self._instance = instance
+        self.joined: Callable[[], None] = lambda: None
+
+    def heard(self, connection: object, pid: int, channel: str, instance: object) -> None:
+        """A notification."""
+        if instance != str(self._instance):
+            self.joined()
 
     async def resume(self, epoch: int, fresh: bool, held: Sequence[Lease]) -> bool:
         done = await self._value(
@@ -72,15 +81,20 @@ class PostgresSession:
         )
         return bool(done)
 
-    async def exchange(self, epoch: int, leases: Sequence[Lease], claims: Sequence[Claim]) -> list[Verdict] | None:
+    async def exchange(
+        self, epoch: int, leases: Sequence[Lease], claims: Sequence[Claim], stay: bool
+    ) -> Exchanged | None:
         try:
-            row = await self._exchange.fetchrow(self._instance, epoch, leases, claims)
+            row = await self._exchange.fetchrow(self._instance, epoch, leases, claims, stay)
         except _AWAY as error:
             raise _away(error) from error
         assert row is not None
         if not row[0]:
             return None
-        return [Verdict(against, in_use) for against, in_use in zip(row[1], row[2], strict=True)]
+        return Exchanged([Verdict(against, in_use) for against, in_use in zip(row[1], row[2], strict=True)], row[3])
+
+    async def alone_elsewhere(self) -> bool:
+        return bool(await self._value("SELECT sip_edge.alone_elsewhere($1)", self._instance))
 
     async def recount(self) -> int:
         return int(await self._value("SELECT sip_edge.recount()"))

@@ -3,6 +3,7 @@
 What an edge's own calls hold is in its memory, and that is the truth. The shared counts are told: asked before a call
 that some limit could refuse, told afterwards of everything else. One statement is under way at a time, and what comes
 meanwhile goes together in the next. Where an answer stays away the edge counts alone, then tells all it holds anew.
+An edge that is the only one decides by itself. When another one joins it stops, and only then says that it has.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterable
 import structlog
 
 from dialplan.model import ChannelClaim
-from edge.channels.counts import Claim, Counts, CountsAway, Lease, Session, Verdict
+from edge.channels.counts import ALONE_FOR, Claim, Counts, CountsAway, Lease, Session, Verdict
 from edge.channels.ledger import STARTS, Ledger, LimitReached, Row
 
 WAIT = 1.0
@@ -23,6 +24,8 @@ TELL_AFTER = 0.05
 """Seconds after which the shared counts hear of what nobody waits for, if no call takes it along earlier."""
 HEARTBEAT = 3.0
 """Seconds without a call after which this edge speaks all the same."""
+_JOINING, _JOINING_PAUSE = ALONE_FOR + 1.5, 0.01
+"""Seconds that this edge waits at most for another one to decide no longer by itself, and between two looks."""
 _SECOND_LOOK = 0.01
 _PATIENCE = WAIT / 2 - _SECOND_LOOK
 _FIRST_PAUSE, _LAST_PAUSE = 0.05, 2.0
@@ -61,6 +64,11 @@ class SharedChannels:
         self._asks: list[_Ask] = []
         self._under_way: list[_Ask] = []
         self._session: Session | None = None
+        self._alone_until = 0.0
+        self._stay = True
+        """False: this edge decides by itself no longer, which the shared counts have to hear."""
+        self._granted = False
+        """They may believe that it does."""
         self._too_late = False
         self._wake: asyncio.Future[None] | None = None
         self._tell_timer: asyncio.TimerHandle | None = None
@@ -83,7 +91,7 @@ class SharedChannels:
         Never fails, and waits at most `WAIT` seconds: where the shared counts do not answer in time, only this edge's
         own calls count against the limits. A call without limits does not wait.
         """
-        if self.shared:
+        if self.shared and not self._decides(claims):
             for claim in claims:
                 if claim.limit is not None:
                     ask = _Ask(call_id, claims, self._loop.create_future())
@@ -91,6 +99,14 @@ class SharedChannels:
                     self._wake_up()
                     return await ask.answer
         return self._decide_alone(call_id, claims)
+
+    def _decides(self, claims: tuple[ChannelClaim, ...]) -> bool:
+        """Whether this edge may decide by itself: it is the only one, and its ledger has all that was admitted. Not
+        while others are asked for a call, who know nothing of the last moment; nor of calls begun in this second, since
+        who joins would not know of them."""
+        if self._under_way or self._asks or self._now() >= self._alone_until:
+            return False
+        return all(claim.direction != STARTS for claim in claims)
 
     def release(self, call_id: str) -> None:
         """Give back all that this call took, or is being admitted to; twice is as good as once."""
@@ -225,6 +241,7 @@ class SharedChannels:
     def _fall_back(self) -> None:
         """From now on this edge counts alone; so are those answered who wait."""
         self.shared = self._telling = False
+        self._alone_until = 0.0
         self._changed.clear()
         asks, self._under_way, self._asks = self._under_way + self._asks, [], []
         for ask in asks:
@@ -245,6 +262,7 @@ class SharedChannels:
 
     async def _speak(self, session: Session) -> None:
         """Tell what is held, then answer calls until this edge stops. Raises CountsAway."""
+        session.joined = self._joined
         wrong = await session.recount()
         if wrong:
             self._log.error("channels.recounted", rows=wrong, reason="the tables were changed by hand")
@@ -273,6 +291,10 @@ class SharedChannels:
         if not await session.resume(self._epoch, self._fresh, held):
             raise CountsAway(f"epoch {self._epoch} of this edge is over")
         self._fresh = False
+        self._stay = self._granted = True  # what the last answer was may be lost
+        until = self._now() + _JOINING
+        while await session.alone_elsewhere() and self._now() < until and not self._stopping:
+            await self._rest(_JOINING_PAUSE)
         self.shared = True
         self._tried()
         self._log.info("channels.shared", calls=self._ledger.calls)
@@ -296,20 +318,44 @@ class SharedChannels:
                 row = claim[:3]
                 number = rows.setdefault(row, len(rows) + 1)
                 claims.append((len(under_way), number, ask.call_id, *row, claim.units, claim.limit))
+        sent_at, stay = self._now(), self._stay
         self._late_at = self._loop.time() + _PATIENCE
         if self._watch is None:
             self._watch = self._loop.call_at(self._late_at, self._look)
         try:
-            verdicts = await session.exchange(self._epoch, leases, claims)
+            exchanged = await session.exchange(self._epoch, leases, claims, stay)
         finally:
             self._late_at = None
-        if verdicts is None:
+        if exchanged is None:
             self._fall_back()
             return False
         self._under_way = []
-        for ask, verdict in zip(under_way, verdicts, strict=True):
+        for ask, verdict in zip(under_way, exchanged.verdicts, strict=True):
             self._settle(ask, verdict)
+        self._granted = exchanged.alone or (self._granted and stay)
+        if exchanged.alone and self._stay:
+            self._alone_until = sent_at + ALONE_FOR
+            self._decide_waiting()
+        elif self._granted:
+            self._joined()
+        else:
+            self._alone_until, self._stay = 0.0, True
         return True
+
+    def _decide_waiting(self) -> None:
+        """Nobody else counts: who asked while that was not known need not wait for a statement of his own."""
+        asks, self._asks = self._asks, []
+        for nth, ask in enumerate(asks):
+            if not self._decides(ask.claims):
+                self._asks = asks[nth:]
+                return
+            _answer(ask, None if ask.released else self._decide_alone(ask.call_id, ask.claims))
+
+    def _joined(self) -> None:
+        """Another edge is there, and waits for this one to say that it asks from now on."""
+        self._alone_until = 0.0
+        self._stay, self._tell_now = False, True
+        self._wake_up()
 
     def _look(self) -> None:
         """Is the answer late? One timer watches over many statements: most answer within a millisecond."""

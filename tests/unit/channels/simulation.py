@@ -1,5 +1,5 @@
-"""A database of channel counts in memory that obeys the tests: away, slow, cut off, late. It does what migration 0004
-does, which `test_postgres.py` compares statement by statement."""
+"""A database of channel counts in memory that obeys the tests: away, slow, cut off, late. It does what migrations
+0004 and 0013 do, which `test_postgres.py` compares statement by statement."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from edge.channels.counts import Claim, CountsAway, Lease, Verdict
+from edge.channels.counts import Claim, CountsAway, Exchanged, Lease, Verdict
 
 Row = tuple[str, str, str]
 T = TypeVar("T")
@@ -22,6 +22,7 @@ class EdgeRow:
     epoch: int
     heartbeat: float
     lost: bool = False
+    alone_until: float = 0.0
 
 
 @dataclass
@@ -39,6 +40,8 @@ class Database:
     """Instances that the network keeps from the database."""
     stuck: list[Callable[[], None]] = field(default_factory=list)
     """Statements that were sent and are to be carried out some time, whether or not anybody still waits."""
+
+    listening: list[SimulatedSession] = field(default_factory=list)
 
     # -- the functions ---------------------------------------------------------------------------------------------
 
@@ -58,7 +61,9 @@ class Database:
             self._set(edge, call, (level, key, direction), units)
         return True
 
-    def exchange(self, edge: str, epoch: int, leases: Sequence[Lease], claims: Sequence[Claim]) -> list[Verdict] | None:
+    def exchange(
+        self, edge: str, epoch: int, leases: Sequence[Lease], claims: Sequence[Claim], stay: bool
+    ) -> Exchanged | None:
         known = self.edges.get(edge)
         if known is None or known.lost or known.epoch != epoch:
             return None
@@ -68,7 +73,16 @@ class Database:
         verdicts = []
         for ask in sorted({claim[0] for claim in claims}):
             verdicts.append(self._ask(edge, [claim for claim in claims if claim[0] == ask]))
-        return verdicts
+        alone = stay and all(e.lost for instance, e in self.edges.items() if instance != edge)
+        if alone or not stay:
+            known.alone_until = self.now() + 4 if alone else 0.0
+        return Exchanged(verdicts, alone)
+
+    def alone_elsewhere(self, edge: str) -> bool:
+        for session in self.listening:
+            session.notified(edge)
+        others = [e for instance, e in self.edges.items() if instance != edge and not e.lost]
+        return any(e.alone_until > self.now() for e in others)
 
     def _ask(self, edge: str, claims: list[Claim]) -> Verdict:
         taken: dict[Row, int] = {}
@@ -128,6 +142,10 @@ class SimulatedCounts:
         self.name = name
         self.instance = instance
         self.sessions: list[SimulatedSession] = []
+        self.answers_after = 0.001
+        """Seconds that an answer is on its way."""
+        self.deaf = False
+        """Notifications do not arrive."""
 
     def cannot_be_reached(self) -> bool:
         return self.database.away or self.instance in self.database.unreachable
@@ -142,19 +160,36 @@ class SimulatedCounts:
 
 
 class SimulatedSession:
-    """`edge.channels.counts.Session`: an answer takes a millisecond."""
+    """`edge.channels.counts.Session`: an answer takes a millisecond, unless a test says otherwise."""
 
     def __init__(self, counts: SimulatedCounts) -> None:
         self._counts = counts
         self._aborted = asyncio.get_running_loop().create_future()
+        self.joined: Callable[[], None] = lambda: None
+        counts.database.listening.append(self)
+
+    def notified(self, edge: str) -> None:
+        """A millisecond later, unless the connection is no more by then."""
+
+        def hear() -> None:
+            if not self._aborted.done() and not self._counts.cannot_be_reached():
+                self.joined()
+
+        if edge != self._counts.instance and not self._counts.deaf and not self._aborted.done():
+            self._aborted.get_loop().call_later(0.001, hear)
 
     async def resume(self, epoch: int, fresh: bool, held: Sequence[Lease]) -> bool:
         edge, name, held = self._counts.instance, self._counts.name, list(held)
         return await self._do(lambda db: db.resume(edge, name, epoch, fresh, held))
 
-    async def exchange(self, epoch: int, leases: Sequence[Lease], claims: Sequence[Claim]) -> list[Verdict] | None:
+    async def exchange(
+        self, epoch: int, leases: Sequence[Lease], claims: Sequence[Claim], stay: bool
+    ) -> Exchanged | None:
         edge = self._counts.instance
-        return await self._do(lambda db: db.exchange(edge, epoch, list(leases), list(claims)))
+        return await self._do(lambda db: db.exchange(edge, epoch, list(leases), list(claims), stay))
+
+    async def alone_elsewhere(self) -> bool:
+        return await self._do(lambda db: db.alone_elsewhere(self._counts.instance))
 
     async def recount(self) -> int:
         return await self._do(lambda db: 0)
@@ -186,7 +221,7 @@ class SimulatedSession:
             return answer.result()
         result = statement(database)
         # the answer is on its way: it is lost where the connection breaks meanwhile
-        await asyncio.wait([self._aborted], timeout=0.001)
+        await asyncio.wait([self._aborted], timeout=counts.answers_after)
         if self._aborted.done() or counts.cannot_be_reached():
             raise CountsAway("connection was closed in the middle of operation")
         return result

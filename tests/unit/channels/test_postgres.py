@@ -109,6 +109,50 @@ async def test_two_of_a_thousand(url: str, db: Connection[Record]) -> None:
     assert await db.fetchval("SELECT count(*) FROM sip_edge.edges") == 0
 
 
+async def test_edges_join_one_that_decides_by_itself(url: str, db: Connection[Record]) -> None:
+    """An edge takes and gives back two channels as fast as it can; others come, ask at once, and go: never are there
+    three calls."""
+    a = await edge(url, "a")
+    edges = [a]
+    admitted = dict.fromkeys("ab", 0)
+
+    async def flood(channels: SharedChannels, name: str, until: asyncio.Event) -> None:
+        calls: list[str] = []
+        while not until.is_set():
+            call = uuid4().hex
+            if await channels.admit(call, INBOUND) is None:
+                admitted[name] += 1
+                calls.append(call)
+                assert sum(one.used("number", NUMBER.key, "in") for one in edges) <= 2
+            await turn()
+            while len(calls) == 2 or (calls and len(edges) % 2):
+                channels.release(calls.pop(0))
+                await turn()
+        for call in calls:
+            channels.release(call)
+
+    async def turn() -> None:
+        """Others have their say, the thread of another loop too."""
+        await asyncio.get_running_loop().run_in_executor(None, int)
+
+    over = asyncio.Event()
+    first = asyncio.create_task(flood(a, "a", over))
+    for _ in range(5):
+        b = SharedChannels(PostgresCounts(url, "b", uuid4()))
+        edges.append(b)
+        await b.start()
+        done = asyncio.Event()
+        second = asyncio.create_task(flood(b, "b", done))
+        asyncio.get_running_loop().call_later(0.15, done.set)
+        await second
+        await b.stop()
+    over.set()
+    await first
+    await a.stop()
+    assert admitted["a"] > 100 and admitted["b"] > 5
+    assert await counts_are_sums(db) and await in_use(db) == {}
+
+
 _PROCESS = """
 import asyncio, sys
 from uuid import uuid4
@@ -308,6 +352,7 @@ async def test_a_lower_limit_drops_no_call(url: str, db: Connection[Record]) -> 
     for n in range(4):
         assert await a.admit(f"c{n}", wide) is None
     assert await a.admit("new", narrow) == LimitReached("account", "acme", "total", 2, 4)
+    await until("SELECT EXISTS (SELECT FROM sip_edge.channel_usage WHERE used = 4)", db)
     assert await in_use(db) == {"acme total": 4}
     a.release("c0")
     a.release("c1")

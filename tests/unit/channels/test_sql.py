@@ -1,5 +1,5 @@
-"""Migration 0004 does what the simulation does, statement by statement: what the state machine proves of the one holds
-for the other."""
+"""Migrations 0004 and 0013 do what the simulation does, statement by statement: what the state machine proves of the
+one holds for the other."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from config.embedded import EmbeddedPostgres
 from config.migrations.runner import migrate_up
-from edge.channels.counts import Claim, Lease, Verdict
+from edge.channels.counts import Claim, Exchanged, Lease, Verdict
 from tests.unit.channels.simulation import Database, Row
 from tests.unit.channels.test_postgres import folder
 
@@ -34,7 +34,8 @@ _claim = st.tuples(_rows, st.integers(1, 2), st.none() | st.integers(0, 4))
 _asks = st.lists(st.tuples(_calls, st.lists(_claim, min_size=1, max_size=4)), max_size=4)
 _statements = st.one_of(
     st.tuples(st.just("resume"), st.sampled_from(EDGES), st.integers(1, 3), st.booleans(), _leases),
-    st.tuples(st.just("exchange"), st.sampled_from(EDGES), st.integers(1, 3), _leases, _asks),
+    st.tuples(st.just("exchange"), st.sampled_from(EDGES), st.integers(1, 3), _leases, _asks, st.booleans()),
+    st.tuples(st.just("join"), st.sampled_from(EDGES)),
     st.tuples(st.just("leave"), st.sampled_from(EDGES)),
     st.tuples(st.just("silent"), st.sampled_from(EDGES)),
 )
@@ -89,14 +90,18 @@ async def _same(db: Connection[Record], model: Database, statement: tuple[object
             held = [lease for lease in _flat(leases) if lease[4]]
             done = await db.fetchval("SELECT sip_edge.resume($1, 'name', $2, $3, $4)", edge, epoch, fresh, held)
             assert done == model.resume(edge, "name", epoch, fresh, held)
-        case ("exchange", str(edge), int(epoch), dict(leases), list(asks)):
+        case ("exchange", str(edge), int(epoch), dict(leases), list(asks), bool(stay)):
             claims = _claims(asks)
             row = await db.fetchrow(
-                "SELECT * FROM sip_edge.exchange($1, $2, $3, $4)", edge, epoch, _flat(leases), claims
+                "SELECT * FROM sip_edge.exchange_or_alone($1, $2, $3, $4, $5)", edge, epoch, _flat(leases), claims, stay
             )
             assert row is not None
             verdicts = [Verdict(*v) for v in zip(row["against"], row["in_use"], strict=True)] if row["known"] else None
-            assert verdicts == model.exchange(edge, epoch, _flat(leases), claims)
+            done = Exchanged(verdicts, row["alone"]) if verdicts is not None else None
+            assert done == model.exchange(edge, epoch, _flat(leases), claims, stay)
+        case ("join", str(edge)):
+            alone = await db.fetchval("SELECT sip_edge.alone_elsewhere($1)", edge)
+            assert alone == model.alone_elsewhere(edge)
         case ("leave", str(edge)):
             await db.execute("SELECT sip_edge.leave($1)", edge)
             model.leave(edge)
