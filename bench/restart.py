@@ -18,7 +18,7 @@ from pathlib import Path
 os.environ["PEER_PORTS"] = "1100-1999"
 
 import load
-from load import CARRIER, PHONES, Office, Sipp, cpu, memory, pause
+from load import CARRIER, PHONES, Office, Sipp, Usage, cpu, memory, pause
 
 load.MEDIA_PORTS = "2000-65000"
 
@@ -27,6 +27,8 @@ from peers.process import poll  # noqa: E402
 from peers.raw import Raw  # noqa: E402
 
 HELD_MS = 3_600_000
+QUIET = 20
+"""Seconds for which calls are merely up."""
 SDP = (
     f"v=0\r\no=- 1 1 IN IP4 {CARRIER}\r\ns=-\r\nc=IN IP4 {CARRIER}\r\nt=0 0\r\nm=audio 1090 RTP/AVP 8\r\n"
     "a=rtpmap:8 PCMA/8000\r\n"
@@ -90,6 +92,11 @@ def measure(calls: int, rate: float, folder: Path, upgrade: bool) -> None:
             pause(0.2)
             before = len(edge.rows("calls"))
             weighed = memory(office.signalling)
+            look = Usage.of(office)
+            pause(QUIET)
+            later = Usage.of(office)
+            idle = (later.cpu["signalling"] - look.cpu["signalling"]) / (later.at - look.at) * 100
+            lag = later.lag_since(look, 0.99)
             journal = sum(path.stat().st_size for path in (edge.data / "journal").iterdir())
             bye = in_dialog("BYE", answer, 2, probe.port)
             began = time.monotonic()
@@ -122,7 +129,7 @@ def measure(calls: int, rate: float, folder: Path, upgrade: bool) -> None:
         print(
             f"{calls:7} {took:7.2f} {used:7.2f} {ready:7.2f} {every:7.2f} {status:6} {before:7} {after:7}"
             f" {unreadable:6} {journal / calls / 1024:8.1f} {at_rest / 1024**2:7.0f}"
-            f" {weighed / 1024**2:7.0f} {memory(office.signalling) / 1024**2:7.0f}",
+            f" {weighed / 1024**2:7.0f} {memory(office.signalling) / 1024**2:7.0f} {idle:6.1f} {lag:6g}",
             flush=True,
         )
         if status != 200 or unreadable or after != calls or edge.metric("sip_edge_internal_errors_total"):
@@ -142,7 +149,10 @@ def main() -> None:
     parser.add_argument("--upgrade", action="store_true", help="`sip-edge upgrade` in place of kill -9")
     parser.add_argument("--folder", type=Path, help="keep logs here")
     asked = parser.parse_args()
-    print("  calls   BYE s   CPU s ready s   all s status  before   after unread KiB/call  MiB: none,  before, after")
+    print(
+        "  calls   BYE s   CPU s ready s   all s status  before   after unread KiB/call    MiB  before   after  CPU %"
+        " lag ms"
+    )
     for calls in asked.calls or (1000, 5000, 10000):
         with tempfile.TemporaryDirectory(prefix="restart-") as made:
             measure(calls, asked.rate, asked.folder or Path(made), asked.upgrade)

@@ -534,7 +534,7 @@ class Edge:
                 "outcomes": lambda: audit.outcomes(calls, self.metrics.calls),
                 "records": lambda: audit.records(calls, writer),
                 "spool": lambda: audit.spool(writer),
-                "channels": lambda: audit.channels(calls, channels.leases()),
+                "channels": lambda: audit.channels(calls, channels.holders()),
                 "relay": lambda: audit.relay(calls, self.relay.sessions),
             },
             {

@@ -170,10 +170,10 @@ def spool(writer: RecordWriter) -> Finding:
     return Finding(came - gone - waiting, f"{came} came, {gone} stored or lost, {waiting} wait")
 
 
-def channels(calls: Calls, leases: Collection[Lease]) -> Finding:
+def channels(calls: Calls, holders: Iterable[str]) -> Finding:
     """Only calls that are up hold channels."""
     up = {call.id for call in calls.live()}
-    orphans = frozenset(lease[0] for lease in leases if lease[0].partition("/")[0] not in up)
+    orphans = frozenset(holder for holder in holders if holder not in up and holder.partition("/")[0] not in up)
     return Finding(len(orphans), "channels are held by no live call", orphans)
 
 

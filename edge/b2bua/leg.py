@@ -111,7 +111,8 @@ class Leg:
         self._peer_allows: frozenset[str] = frozenset()
         self._incoming: tuple[TransactionId, Request] | None = None
         self._outgoing: Request | None = None
-        self._acks: dict[int, bytes | None] = {}
+        self._acks: tuple[tuple[int, bytes | None], ...] = ()
+        """The ACKs that may be asked for again: CSeq and description."""
         self._unacknowledged: int | None = None
         self._session: SessionRefresh | None = None
         self._customer = customer
@@ -403,9 +404,7 @@ class Leg:
         """Make and send the ACK for the INVITE with this CSeq, and remember what it takes to make it again."""
         if sdp is not None:
             self._local_sdp = sdp
-        self._acks[cseq] = sdp
-        if len(self._acks) > _MOST_ACKS:
-            del self._acks[next(iter(self._acks))]
+        self._acks = (*self._acks[1 - _MOST_ACKS :], (cseq, sdp))
         self._make_ack(cseq, sdp)
 
     def _make_ack(self, cseq: int, sdp: bytes | None) -> None:
@@ -418,10 +417,11 @@ class Leg:
 
     def resend_ack(self, cseq: int) -> bool:
         """The 2xx came again: so does its ACK. False where it was not sent yet."""
-        if cseq not in self._acks:
-            return False
-        self._make_ack(cseq, self._acks[cseq])
-        return True
+        for known, sdp in self._acks:
+            if known == cseq:
+                self._make_ack(cseq, sdp)
+                return True
+        return False
 
     # -- shared -----------------------------------------------------------------------------------------------------
 

@@ -88,7 +88,7 @@ class SavedDialog:
     remote_tag: str | None
     remote_cseq: int | None
     remote_target: str
-    routes: list[str]
+    routes: tuple[str, ...]
 
 
 @dataclass(slots=True)
@@ -220,7 +220,7 @@ def _dialog(dialog: Dialog) -> SavedDialog:
         dialog.remote_tag,
         dialog.remote_cseq,
         dialog.remote_target,
-        dialog.routes,
+        tuple(dialog.routes),
     )
 
 
@@ -248,7 +248,7 @@ def save(leg: Leg, wires: Wires) -> SavedLeg:
     """A value that shares what it can with the leg: to be written before the leg goes on."""
     saved = settled(leg)
     saved.peer_allows = leg._peer_allows
-    saved.acks = leg._acks
+    saved.acks = dict(leg._acks)
     saved.unacknowledged = leg._unacknowledged
     saved.referred = leg._referred
     saved.answer_offers = leg._answer_offers
@@ -312,7 +312,7 @@ def restore(
         leg.dialog = _revive(saved.dialog)
     leg._local_sdp, leg._remote_sdp = saved.local_sdp, saved.remote_sdp
     leg._peer_allows = saved.peer_allows
-    leg._acks = saved.acks
+    leg._acks = tuple(saved.acks.items())
     leg._unacknowledged = saved.unacknowledged
     leg._referred = saved.referred
     leg._answer_offers = saved.answer_offers

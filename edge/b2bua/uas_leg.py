@@ -169,6 +169,7 @@ class UasLeg(Leg):
         self._answer = FinalAnswer(self.port, tx, response, self._timers, self._no_ack)
         # a call is long, and of its INVITE nothing but the start line is asked for any more
         self.request = Request(self.request.method, self.request.uri, _NO_FIELDS)
+        self.on_new_tag = _nobody
         self._run_session_timer(timer)
         if self._parting is not None:
             (q850, then), self._parting = self._parting, None

@@ -112,6 +112,10 @@ class Ledger:
         """All that a call holds: level, key, direction, units."""
         return [(*row, units) for row, units in _rows(self._held.get(call_id, ())).items()]
 
+    def holders(self) -> Iterable[str]:
+        """Who holds something."""
+        return self._held.keys()
+
     def leases(self) -> Iterator[tuple[str, str, str, str, int]]:
         """All that is held: call, level, key, direction, units."""
         for call_id, held in self._held.items():

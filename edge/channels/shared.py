@@ -139,6 +139,10 @@ class SharedChannels:
         """All that calls of this edge hold."""
         return list(self._ledger.leases())
 
+    def holders(self) -> Iterable[str]:
+        """Who holds something: calls of this edge, and their targets' claims."""
+        return self._ledger.holders()
+
     @property
     def calls(self) -> int:
         """Calls of this edge that hold channels."""

@@ -27,6 +27,8 @@ Acquire: TypeAlias = Callable[[], AbstractAsyncContextManager[AnyConnection]]
 SILENCE = timedelta(seconds=20)
 """An edge that was silent for so long counts as dead: with `_EVERY` its channels are back within 30 s."""
 _EVERY = 2.0
+_AT_ONCE = 100
+"""Calls that are looked at in one go."""
 _SETTLING = 5.0
 """Seconds for which the database has to answer before an edge is declared dead: while it was away all edges were
 silent, and each needs a moment to speak again."""
@@ -137,7 +139,11 @@ class Upkeep:
 
     async def _show(self, connection: AnyConnection) -> None:
         began = self._now()
-        live = {call.id: LiveCall._make(map(storable, call)) for call in self._live()}
+        live: dict[str, LiveCall] = {}
+        for call in self._live():
+            live[call.id] = call
+            if not len(live) % _AT_ONCE:
+                await _others()
         async with connection.transaction():
             there = await connection.fetchval(
                 "SELECT count(*) FROM sip_edge.live_calls WHERE instance = $1", self._instance
@@ -149,11 +155,20 @@ class Upkeep:
                 shown = {}
             new = [call for call in live.values() if not _shows(shown.get(call.id), call)]
             if new:
-                await connection.execute(_SHOW, self._instance, self._name, *zip(*new, strict=True))
+                rows = [map(storable, call) for call in new]
+                await connection.execute(_SHOW, self._instance, self._name, *zip(*rows, strict=True))
             gone = [call_id for call_id in shown if call_id not in live]
             if gone:
                 await connection.execute("DELETE FROM sip_edge.live_calls WHERE id = ANY ($1)", gone)
         self._shown, self._shown_at = live, began
+
+
+async def _others() -> None:
+    """Let others run: messages do not wait for ten thousand calls."""
+    loop = asyncio.get_running_loop()
+    turn = loop.create_future()
+    loop.call_soon(turn.set_result, None)
+    await turn
 
 
 def _shows(shown: LiveCall | None, call: LiveCall) -> bool:
@@ -161,4 +176,7 @@ def _shows(shown: LiveCall | None, call: LiveCall) -> bool:
     microseconds: that it was answered is what counts."""
     if shown is None or (shown.answered_at is None) != (call.answered_at is None):
         return False
-    return shown._replace(answered_at=None) == call._replace(answered_at=None)
+    return shown[:_ANSWERED_AT] == call[:_ANSWERED_AT] and shown[_ANSWERED_AT + 1 :] == call[_ANSWERED_AT + 1 :]
+
+
+_ANSWERED_AT = LiveCall._fields.index("answered_at")

@@ -84,7 +84,9 @@ def decoder(kind: Any) -> Decode:
     origin = get_origin(kind)
     if origin in (Union, UnionType):
         return _union(get_args(kind))
-    if origin is Literal or kind in (str, int, float, bool, object, Any):
+    if kind is str:
+        return _text
+    if origin is Literal or kind in (int, float, bool, object, Any):
         return _same
     if kind is bytes:
         return _bytes
@@ -120,6 +122,24 @@ def _bytes(value: Any, form: Form) -> bytes:
     return cast(bytes, value.encode("latin-1"))
 
 
+# Of each text and set one, as long as it comes again and again: ten thousand calls name the same accounts, addresses
+# and methods, and each call its own tags several times.
+
+
+def _text(value: Any, form: Form) -> Any:
+    return _one_text(value)
+
+
+@lru_cache(maxsize=4096)
+def _one_text(value: Any) -> Any:
+    return value
+
+
+@lru_cache(maxsize=256)
+def _one_set(value: frozenset[Any]) -> frozenset[Any]:
+    return value
+
+
 def _union(kinds: tuple[Any, ...]) -> Decode:
     others = [kind for kind in kinds if kind is not NoneType]
     if len(others) != 1:
@@ -139,6 +159,8 @@ def _sequence(origin: Any, arguments: tuple[Any, ...]) -> Decode:
         parts = [decoder(a) for a in arguments]
         return lambda value, form: tuple(part(v, form) for part, v in zip(parts, value, strict=True))
     item = decoder(arguments[0])
+    if origin is frozenset:
+        return lambda value, form: _one_set(frozenset([item(v, form) for v in value]))
     if item is _same:
         return lambda value, form: origin(value)
     return lambda value, form: origin([item(v, form) for v in value])

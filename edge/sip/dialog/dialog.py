@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from edge.sip.errors import LocalProtocolError, RemoteProtocolError
 from edge.sip.headers import Headers
 from edge.sip.message import Request, Response
@@ -42,7 +44,7 @@ class Dialog:
         remote_tag: str | None,
         remote_cseq: int | None,
         remote_target: str,
-        routes: list[str],
+        routes: Sequence[str],
     ) -> None:
         self.call_id = call_id
         self.local = local
@@ -145,9 +147,9 @@ def _contact(message: Request | Response) -> str:
     return str(contacts[0].uri.bare())
 
 
-def _route_values(message: Request | Response, *, reverse: bool) -> list[str]:
+def _route_values(message: Request | Response, *, reverse: bool) -> tuple[str, ...]:
     values = [r for v in message.headers.get_all("record-route") for r in split_quoted(v, ",") if r]
-    return values[::-1] if reverse else values
+    return tuple(values[::-1] if reverse else values)
 
 
 def _is_loose(route: str) -> bool:

@@ -96,7 +96,7 @@ class Rooms:
                 "outcomes": lambda: audit.outcomes(self.calls, self.metrics.calls),
                 "records": lambda: audit.records(self.calls, self.writer),
                 "spool": lambda: audit.spool(self.writer),
-                "channels": lambda: audit.channels(self.calls, self.leases),
+                "channels": lambda: audit.channels(self.calls, [lease[0] for lease in self.leases]),
                 "relay": lambda: audit.relay(self.calls, self.sessions),
             },
             {
