@@ -211,11 +211,13 @@ class Run:
         leased = {str(row[0]).partition("/")[0] for row in ask("SELECT DISTINCT call_id FROM sip_edge.channel_leases")}
         ((used,),) = ask("SELECT coalesce(sum(used), 0) FROM sip_edge.channel_usage")
         ((units,),) = ask("SELECT coalesce(sum(units), 0) FROM sip_edge.channel_leases")
+        once = "SELECT max(units) AS n FROM sip_edge.channel_leases GROUP BY call_id, level"
+        ((by_level,),) = ask(f"SELECT coalesce(sum(n), 0) FROM ({once}) AS o")  # as the metric counts
         shown = {str(row[0]) for row in ask("SELECT id FROM sip_edge.live_calls")}
         held = int(self.office.edge.metric("sip_edge_channels_in_use"))
-        return leased == live == shown and used == units == held, (
-            f"{len(live)} calls up, {len(leased)} with leases, {len(shown)} in live_calls; "
-            f"{used} channels counted, {units} leased, {held} held by the edge"
+        return leased == live == shown and used == units and by_level == held, (
+            f"{len(live)} calls up, {len(leased)} with leases, {len(shown)} in live_calls; {used} channels counted, "
+            f"{units} leased; each call once at each level: {by_level} leased, {held} held by the edge"
         )
 
     def records(self, placed: int) -> None:
