@@ -149,13 +149,19 @@ def main() -> None:
         poll(composed.ready, "the edge's container was started again", 60)
         (after,) = composed.calls()
         assert (after["id"], after["state"]) == (before["id"], "up"), after
+        ran("podman", "kill", "--signal=USR1", composed.name("edge"))
+        state = ("podman", "inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", composed.name("edge"))
+        poll(lambda: ran(*state).strip() == "exited 0", "the edge has left", 20)
+        composed.compose("up", "-d", "edge")
+        poll(composed.ready, "the edge takes calls", 60)
+        assert [row["id"] for row in composed.calls()] == [before["id"]]
         tones.talk(1)
         mark = alice.mark
         bobby.hangup()
         alice.wait_closed(after=mark)
         tones.assert_heard(alice.recording, 1010, at_least=2)
         poll(lambda: composed.query(RECORDS) == "2", "its record is in the database")
-        ok("kill -9 of the edge's container under a call: started again, the call and its sound go on")
+        ok("kill -9 of the edge's container under a call: started again; SIGUSR1 and up: the call goes on")
         call(alice, bobby)
         composed.compose("down", "-t", "30")
         for phone in phones:

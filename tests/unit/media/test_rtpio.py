@@ -40,6 +40,25 @@ async def test_the_advertised_address_is_told(embedded: RtpIoRelay, peer: MakePe
     await session.delete()
 
 
+async def test_a_nat_that_forgets_in_a_call(embedded: RtpIoRelay, peer: MakePeer) -> None:
+    """A NAT gives a phone another port, or another address, in the middle of its stream, and nobody says so in SIP:
+    what goes on with the same SSRC and the next numbers is followed, and the other side's sound goes there. Who cannot
+    see the stream knows neither: another SSRC, or a number far from the last one, moves nothing."""
+    a, moved, away, thief, b = peer(), peer(), peer("127.0.0.3"), peer("127.0.0.2"), peer()
+    session = embedded.session("rebinding", nobody)
+    to_b, to_a = await connect(session, a, b)
+    await talk(a, b, to_b, to_a, 7)
+    for source, sequence in ((moved, 8), (away, 12)):
+        thief.send((to_a.address, to_a.ports[0]), rtp(sequence, 0xBAD))
+        thief.send((to_a.address, to_a.ports[0]), rtp(sequence + 20_000, 0xA))
+        source.send((to_a.address, to_a.ports[0]), rtp(sequence, 0xA))
+        assert (await b.receive())[0] == rtp(sequence, 0xA)
+        b.send((to_b.address, to_b.ports[0]), rtp(sequence, 0xB))
+        assert (await source.receive())[0] == rtp(sequence, 0xB)
+    assert thief.nothing_waits() and b.nothing_waits() and a.nothing_waits()
+    await session.delete()
+
+
 async def test_two_hundred_calls_at_once(embedded: RtpIoRelay, relay_process: RelayUnderTest, peer: MakePeer) -> None:
     """All calls have ports of their own, and all descriptors are given back."""
 
