@@ -178,12 +178,15 @@ async def run(name: str, relays: list[Relay], pids: list[int], calls: int, secon
     process = await asyncio.create_subprocess_exec(
         str(streams), str(seconds), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
     )
-    own, began = time.process_time(), time.monotonic()
+    began = time.monotonic()
     assert process.stdin is not None and process.stdout is not None
     process.stdin.write("".join(lines).encode())
     process.stdin.write_eof()
-    await asyncio.sleep(seconds + 0.9)
-    after, edge = dropped(), (time.process_time() - own) / (time.monotonic() - began) * 100
+    await asyncio.sleep(0.4)
+    own, talking = time.process_time(), time.monotonic()
+    await asyncio.sleep(seconds + 0.5)
+    edge = (time.process_time() - own) / (time.monotonic() - talking) * 100
+    after = dropped()
     seen = json.loads(await process.stdout.read())
     await process.wait()
     took = time.monotonic() - began
