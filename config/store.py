@@ -20,6 +20,7 @@ from asyncpg import Record
 from asyncpg.connection import Connection
 from asyncpg.pool import Pool, PoolConnectionProxy
 
+from config.away import AWAY
 from config.cache import CacheError, load_rows_from, save_rows
 from config.errors import ConfigError
 from config.loader import TABLES, load_numbers, load_rows
@@ -29,8 +30,6 @@ from config.secrets import SecretBox
 from config.snapshot import EMPTY, NumberIndex, Snapshot
 
 CHANNEL = "sip_edge_provisioning"
-AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
-"""What comes out of a database that is not there, or not as it should be."""
 
 OnSwap = Callable[[Snapshot, Snapshot], None]
 

@@ -14,8 +14,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from uuid import UUID
 
-import asyncpg
-
+from config.away import AWAY
 from edge.b2bua.calls import Calls
 from edge.cdr.writer import RecordWriter
 from edge.channels.counts import Lease
@@ -45,7 +44,6 @@ INVARIANTS = (
 )
 EVERY = 5.0
 DATABASE_EVERY = 30.0
-_AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
 _CLOSING_SECONDS = 10.0
 """A call that is over needs an answer of the relay, which takes at most two seconds, to be on record."""
 _NAMED = 5
@@ -100,7 +98,7 @@ class Audit:
                 until_database = DATABASE_EVERY
                 try:
                     await self.once_database()
-                except _AWAY:
+                except AWAY:
                     continue  # the rooms that need it say so
 
     def stop(self) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
-import asyncpg
+from config.away import AWAY
 
 if TYPE_CHECKING:
     from asyncpg import Record
@@ -22,8 +22,6 @@ V = TypeVar("V")
 Acquire: TypeAlias = "Callable[[], AbstractAsyncContextManager[AnyConnection]]"
 """Gives a connection for a while; a pool's `acquire`."""
 
-DATABASE_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
-"""What an absent or unwilling database raises."""
 
 _RETRY_FIRST = 1.0
 _RETRY_MAX = 30.0
@@ -99,7 +97,7 @@ class WriteBehind(Generic[K, V]):
             if batch:
                 await self._save(batch)
             self._away = False
-        except DATABASE_ERRORS as error:
+        except AWAY as error:
             self._pending = {**batch, **self._pending}
             self._away = True
             self._failed(error)

@@ -14,8 +14,8 @@ from typing import Final
 
 from aiohttp import web
 
+from config.away import AWAY
 from config.errors import ConfigError
-from config.store import AWAY
 from dialplan.explain import Question
 from dialplan.model import SourceKind
 from edge.admin.text import json_text, parse_age

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Protocol
 
+from config.away import AWAY
 from config.model import Carrier
 from config.snapshot import EMPTY, Snapshot
 from config.tables.carrier_states import CarrierStateRow
-from config.tables.write_behind import DATABASE_ERRORS, WriteBehind
+from config.tables.write_behind import WriteBehind
 from edge.carriers.hosts import Avoided, Hosts
 from edge.carriers.line import Ways, hop_of
 from edge.carriers.login import Judgement
@@ -143,7 +144,7 @@ class Carriers:
             return
         try:
             await self._store_of.clear()
-        except DATABASE_ERRORS as error:
+        except AWAY as error:
             self._not_stored(error)
         await self._writer.run()
 

@@ -18,7 +18,7 @@ import asyncpg
 import orjson
 import structlog
 
-from config.store import AWAY
+from config.away import AWAY
 from edge.cdr.record import CallRecord, Record, to_json
 from edge.cdr.spool import Batch, Spool
 

@@ -10,10 +10,9 @@ from asyncpg import Record
 from asyncpg.connection import Connection
 from asyncpg.prepared_stmt import PreparedStatement
 
+from config.away import AWAY
 from edge.channels.counts import Claim, CountsAway, Exchanged, Lease, Verdict
 
-_AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
-"""InternalClientError: what asyncpg says where the server closes the connection just as a statement is sent."""
 _CONNECT_TIMEOUT = 5.0
 _SLOW_TIMEOUT = 10.0
 """Of statements that no call waits for."""
@@ -51,7 +50,7 @@ class PostgresCounts:
             )
             session = PostgresSession(connection, exchange, self._name, self._instance)
             await connection.add_listener("sip_edge_joined", session.heard)
-        except _AWAY as error:
+        except AWAY as error:
             if connection is not None:
                 connection.terminate()
             raise _away(error) from error
@@ -86,7 +85,7 @@ class PostgresSession:
     ) -> Exchanged | None:
         try:
             row = await self._exchange.fetchrow(self._instance, epoch, leases, claims, stay)
-        except _AWAY as error:
+        except AWAY as error:
             raise _away(error) from error
         assert row is not None
         if not row[0]:
@@ -108,7 +107,7 @@ class PostgresSession:
     async def _value(self, query: str, *arguments: object) -> int | bool:
         try:
             value: int | bool = await self._connection.fetchval(query, *arguments, timeout=_SLOW_TIMEOUT)
-        except _AWAY as error:
+        except AWAY as error:
             raise _away(error) from error
         return value
 

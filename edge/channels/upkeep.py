@@ -10,9 +10,9 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from uuid import UUID
 
-import asyncpg
 import structlog
 
+from config.away import AWAY
 from config.tables.storable import storable
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ _SETTLING = 5.0
 """Seconds for which the database has to answer before an edge is declared dead: while it was away all edges were
 silent, and each needs a moment to speak again."""
 _RECOUNT_EVERY = 300.0
-_AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
 
 _SHOW = """
 INSERT INTO sip_edge.live_calls AS l (
@@ -101,7 +100,7 @@ class Upkeep:
         while not self._stopping.is_set():
             try:
                 await self.once()
-            except _AWAY as error:
+            except AWAY as error:
                 if self._answers_since is not None:
                     self._log.warning("channels.upkeep_failed", error=f"{type(error).__name__}: {error}")
                 self._answers_since = None

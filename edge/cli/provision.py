@@ -105,6 +105,7 @@ def with_database(config: Path | None, work: Work[_T]) -> _T:
     """Run `work` on a connection to the database of the settings. Raises CommandError where there is none."""
     import asyncpg
 
+    from config.away import AWAY
     from config.embedded import database
 
     chosen = settings(config)
@@ -113,7 +114,7 @@ def with_database(config: Path | None, work: Work[_T]) -> _T:
         async with database(chosen) as url:
             try:
                 connection: Connection[Record] = await asyncpg.connect(url, timeout=10)
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, ValueError) as error:
+            except (*AWAY, ValueError) as error:
                 raise CommandError(
                     f"the database does not answer ({type(error).__name__}: {error}); start it, or correct DATABASE_URL"
                 ) from None

@@ -12,8 +12,9 @@ from contextlib import suppress
 from datetime import datetime
 from typing import NamedTuple
 
+from config.away import AWAY
 from config.tables.storable import storable
-from config.tables.write_behind import DATABASE_ERRORS, Acquire
+from config.tables.write_behind import Acquire
 from edge.observability.logging import get_logger
 
 _log = get_logger("alarms")
@@ -80,7 +81,7 @@ class Alarms:
                     await self._stopping.wait()
             except TimeoutError:
                 pass
-            with suppress(*DATABASE_ERRORS):
+            with suppress(*AWAY):
                 await self.write()
 
     async def write(self) -> None:

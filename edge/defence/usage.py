@@ -7,7 +7,8 @@ import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from config.tables.write_behind import DATABASE_ERRORS, Acquire
+from config.away import AWAY
+from config.tables.write_behind import Acquire
 from edge.defence.alarms import Alarm, Alarms
 from edge.defence.budgets import BUCKET, Budgets, Key, Row
 from edge.defence.live import LiveCalls
@@ -61,7 +62,7 @@ class BudgetUsage:
             try:
                 await self.exchange()
                 away = False
-            except DATABASE_ERRORS as error:
+            except AWAY as error:
                 if not away:
                     _log.warning("budgets.alone", detail=f"{type(error).__name__}: {error}")
                 away = True

@@ -8,9 +8,10 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Protocol, cast
 
+from config.away import AWAY
 from config.snapshot import Snapshot
 from config.tables.registrations import AorKey, RegistrationRow
-from config.tables.write_behind import DATABASE_ERRORS, WriteBehind
+from config.tables.write_behind import WriteBehind
 from edge.observability.logging import get_logger
 from edge.registrar.bindings import Aor, Binding, Kind, behind_nat
 from edge.registrar.registrar import Registrar
@@ -94,7 +95,7 @@ class Keeper:
         now, utc = self._clock.now(), self._clock.utcnow()
         try:
             rows = await self._store.load(utc)
-        except DATABASE_ERRORS as error:
+        except AWAY as error:
             _log.warning("registrations.not_loaded", detail=str(error))
             return 0
         self._loaded = True

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import asyncpg
 
+from config.away import AWAY
 from config.tables.registrations import CHANNEL, AorKey, RegistrationRow
-from config.tables.write_behind import DATABASE_ERRORS
 from edge.observability.logging import get_logger
 from edge.registrar.bindings import Aor, Binding, Kind
 from edge.registrar.keeper import binding_of
@@ -77,7 +77,7 @@ class Neighbours:
                     await self._follow(connection)
                 finally:
                     connection.terminate()
-            except DATABASE_ERRORS as error:
+            except AWAY as error:
                 if not self._told:
                     self._told = True
                     log.warning("neighbours.lost", detail=f"{type(error).__name__}: {error}")

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 
-from config.store import AWAY
+from config.away import AWAY
 from edge.observability.logging import get_logger
 from edge.retention.purge import EVERY, Acquire
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 import structlog
 
-from config.store import AWAY
+from config.away import AWAY
 from edge.retention.kept import FILES, REFUSED_AGE, ROWS, SIX_MONTHS, age_of
 
 if TYPE_CHECKING:

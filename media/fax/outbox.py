@@ -21,9 +21,9 @@ from email.message import EmailMessage
 from typing import Final, Literal, Protocol
 
 import aiosmtplib
-import asyncpg
 import structlog
 
+from config.away import AWAY
 from config.secrets import SecretBox, SecretError
 from media.fax.engine import FaxError
 from media.fax.mail import compose
@@ -36,9 +36,8 @@ _DELAYS: Final = tuple(timedelta(minutes=m) for m in (1, 2, 5, 10, 20, 30, 60, 1
 _CLAIM: Final = timedelta(minutes=10)
 _SWEEP: Final = 60.0
 _AT_ONCE: Final = 8
-AWAY: Final = "no connection"
+NO_CONNECTION: Final = "no connection"
 """How the error of a mail begins that the server was never told of."""
-_DATABASE_ERRORS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
 
 
 class MailRefused(Exception):
@@ -105,7 +104,7 @@ class SmtpTransport:
         except aiosmtplib.SMTPResponseException as error:
             raise _verdict(error.code, error.message) from None
         except aiosmtplib.SMTPConnectError as error:
-            raise MailDelayed(f"{AWAY}: {error}") from None
+            raise MailDelayed(f"{NO_CONNECTION}: {error}") from None
         except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
             raise MailDelayed(str(error) or type(error).__name__) from None
 
@@ -171,7 +170,7 @@ class Outbox:
                 result = await asyncio.to_thread(folder.end, self._now().timestamp())
             pdf = await self._pdf(folder, meta, result)
             await self._tables.store(meta, result, pdf, self._now())
-        except (SpoolError, FaxError, SecretError, *_DATABASE_ERRORS) as error:
+        except (SpoolError, FaxError, SecretError, *AWAY) as error:
             self._log.error("fax.not_taken", fax=folder.id, error=str(error) or type(error).__name__)
             folder.unlock()
             return None
@@ -253,7 +252,7 @@ class Outbox:
         self._unmarked.pop(fax_id, None)
         if self._away:
             self._away = False
-            await self._tables.hurry(at, AWAY)
+            await self._tables.hurry(at, NO_CONNECTION)
         return True
 
     async def _delay(self, due: DueMail, error: str) -> None:
@@ -262,7 +261,7 @@ class Outbox:
             await self._fail(due, f"given up after {GIVE_UP_AFTER.days} days: {error}")
             return
         self.delayed += 1
-        self._away = self._away or error.startswith(AWAY)
+        self._away = self._away or error.startswith(NO_CONNECTION)
         wait = _DELAYS[min(due.tries, len(_DELAYS)) - 1]
         self._log.warning("fax.mail_delayed", fax=due.meta.id, tries=due.tries, error=error, again_in_s=wait.seconds)
         await self._tables.later(due.meta.id, now + wait, error)
@@ -294,7 +293,7 @@ class Outbox:
             due = await self._tables.next_due()
             if due is not None:
                 wait = min(wait, max(1.0, (due - self._now()).total_seconds()))
-        except _DATABASE_ERRORS as error:
+        except AWAY as error:
             self._log.error("fax.outbox_stalled", error=str(error) or type(error).__name__)
         # Not wait_for: woken and cancelled at once, it would forget that it was cancelled.
         with suppress(TimeoutError):

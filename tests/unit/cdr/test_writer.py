@@ -100,6 +100,18 @@ async def test_records_that_are_kept_take_no_more_room_than_their_text(tmp_path:
     assert taken < 3 * length  # once here, once on the way to the disk
 
 
+async def test_whatever_an_outage_is_called_the_writer_goes_on(tmp_path: Path) -> None:
+    """A server that closes the connection just as a statement is sent: asyncpg calls that a fault of its own."""
+    store, counts = FakeStore(), Counts()
+    store.away = asyncpg.InternalClientError("cannot switch to state 12; another operation (2) is in progress")
+    async with running(tmp_path, store, counts) as writer:
+        writer.put(call("c1"))
+        await until(lambda: store.tried >= 1)
+        store.away = None
+        await until(lambda: store.ids == ["c1"])
+    assert counts.failures == ["database"]
+
+
 async def test_an_outage_costs_nothing_and_the_backlog_comes_in_order(tmp_path: Path) -> None:
     """Database away: records wait on disk, calls go on; back: the oldest first, each once."""
     store, counts = FakeStore(), Counts()
