@@ -21,7 +21,7 @@ from config.migrations.runner import migrate_up
 from config.secrets import SecretBox, new_key
 from edge.retention.kept import ROWS
 from media.fax.engine import FaxError
-from media.fax.outbox import AWAY, MailDelayed, MailRefused, Outbox, SmtpServer, SmtpTransport
+from media.fax.outbox import NO_CONNECTION, MailDelayed, MailRefused, Outbox, SmtpServer, SmtpTransport
 from media.fax.page import Page, Quality
 from media.fax.record import CRASHED, STORAGE_FAILED, FaxResult, PageQuality
 from media.fax.spool import Folder, Spool, SpoolError
@@ -515,7 +515,7 @@ async def test_away_and_hanging() -> None:
 
 async def test_all_follow_when_the_server_is_back(world: World) -> None:
     """What waits for a server that was away is due once it takes any mail; what it refused for now is not."""
-    for n, trouble in enumerate((f"{AWAY}: refused", f"{AWAY}: refused", "451 later")):
+    for n, trouble in enumerate((f"{NO_CONNECTION}: refused", f"{NO_CONNECTION}: refused", "451 later")):
         await world.outbox.take(world.folder(f"fax{n}"))
         world.post.troubles = [MailDelayed(trouble)]
         assert await world.outbox.send_due() == 0
