@@ -28,13 +28,13 @@ import uvloop
 from config.model import NO_BUDGET, Account, Budget, Carrier, NumberRow, Route, RouteKind, Rows, Seat
 from config.snapshot import Snapshot
 from dialplan.model import ChannelClaim
-from edge.app import GC_THRESHOLDS
 from edge.b2bua.call import CallTimers
 from edge.b2bua.calls import Calls
 from edge.b2bua.engine import Engine
 from edge.b2bua.sip_port import SipPort
 from edge.cdr.record import CallRecord, to_json
 from edge.channels.ledger import Ledger, LimitReached
+from edge.daemon import GC_THRESHOLDS
 from edge.defence.alarms import Alarms
 from edge.defence.budgets import Budgets
 from edge.defence.patterns import Patterns

@@ -50,7 +50,7 @@ async def in_process(pairs: int, results: Path) -> bool:
     """Batches of calls in two worlds in turn, in CPU time of this thread."""
     from call_path import World
 
-    from edge.app import GC_THRESHOLDS
+    from edge.daemon import GC_THRESHOLDS
     from edge.observability.logging import LineWriter, configure
 
     lines = LineWriter(os.open("/dev/null", os.O_WRONLY))

@@ -24,8 +24,8 @@ from pathlib import Path
 import uvloop
 from call_path import CARRIER, World, carrier, invite, phone
 
-from edge.app import GC_THRESHOLDS
 from edge.b2bua.runner import CallRunner
+from edge.daemon import GC_THRESHOLDS
 from edge.observability.logging import LineWriter, configure
 
 WALKED = 500

@@ -7,13 +7,11 @@ import gc
 import os
 import random
 import secrets
-import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
 from datetime import timedelta
 from importlib.metadata import version
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Literal, NoReturn
 from uuid import UUID, uuid4
 
@@ -25,14 +23,13 @@ from config.embedded import EmbeddedPostgres
 from config.errors import ConfigError
 from config.migrations.runner import migrate_up
 from config.secrets import SecretBox, secret_box
-from config.settings import Listener as ListenerSettings
 from config.settings import Settings
 from config.snapshot import Snapshot
 from config.store import Store
 from config.tables.carrier_states import CarrierStatesTable
 from config.tables.registrations import RegistrationsTable
 from edge import audit, data_protection
-from edge.admin.http import AdminHttp, AdminPortTaken
+from edge.admin.http import AdminHttp
 from edge.b2bua.call import CallTimers
 from edge.b2bua.calls import Calls
 from edge.b2bua.elsewhere import Elsewhere
@@ -41,7 +38,7 @@ from edge.b2bua.journal import Journal
 from edge.b2bua.reload import LiveWires, Reload, boot_id, read_journal
 from edge.b2bua.sip_port import SipPort
 from edge.carriers.runner import Carriers
-from edge.cdr.spool import Spool, SpoolInUse
+from edge.cdr.spool import Spool
 from edge.cdr.tables import PostgresRecords
 from edge.cdr.writer import RecordWriter
 from edge.channels.postgres import PostgresCounts
@@ -54,25 +51,23 @@ from edge.defence.suspension import Suspension
 from edge.defence.usage import BudgetUsage
 from edge.defence.watch import Watched
 from edge.fax.desk import FaxDesk
-from edge.fax.no_mail import NoMailServer
 from edge.forgetting import Forgetting
+from edge.from_settings import domains, guard_limits, hep_export, listener, mail_transport, tls_files, welcome
 from edge.inbound.admission import Admission
 from edge.inbound.bans import Bans
 from edge.inbound.dispatch import Dispatch
 from edge.inbound.handshakes import FailedHandshakes
 from edge.inbound.identity import Identify
-from edge.inbound.known_peers import KnownPeers
+from edge.inbound.known_peers import KnownPeers, networks
 from edge.inbound.registrations import Registrations
 from edge.inbound.steps.authenticate import Authenticator, DigestSettings
 from edge.inbound.steps.identify import Identifier
 from edge.inbound.steps.strangers import Strangers
 from edge.journal.file import JournalFile
-from edge.notify import Notify
 from edge.observability.clock_watch import ClockWatch
 from edge.observability.drop_watch import DropWatch
-from edge.observability.hep import HepExport
 from edge.observability.kept import KeptTraces
-from edge.observability.logging import LineWriter, configure, get_logger
+from edge.observability.logging import get_logger
 from edge.observability.loop_watch import LoopWatch
 from edge.observability.metrics import Metrics
 from edge.observability.trace import Tap
@@ -80,38 +75,30 @@ from edge.registrar.keeper import Keeper
 from edge.registrar.neighbours import Neighbours
 from edge.registrar.qualify import Qualifier
 from edge.registrar.registrar import Registrar, RegistrarSettings
-from edge.relays import allow_descriptors, media_address, media_relay
+from edge.relays import media_address, media_relay
 from edge.reload import SettingsReload
 from edge.sip.auth.nonce import Nonces
 from edge.sip.endpoint import Endpoint
-from edge.sip.errors import RemoteProtocolError
-from edge.sip.flow import Address, Flow
+from edge.sip.flow import Flow
 from edge.sip.timers import TimerConfig
-from edge.sip.uri import parse_hostport
 from edge.transport import inherited
 from edge.transport.clock import RandomIds, SystemClock
-from edge.transport.driver import Driver, Listener
-from edge.transport.errors import ListenError
+from edge.transport.driver import Driver
 from edge.transport.exchange import Exchange
-from edge.transport.guard import Guard, GuardLimits, Network
+from edge.transport.guard import Guard
 from edge.transport.reach import reach
 from edge.transport.resolver import CaresDns, Resolver
 from edge.transport.size import Sizes
 from edge.transport.tcp import StreamLimits
-from edge.transport.tls import Tls, TlsFileError, TlsFiles
-from edge.upgrade import first, moment, new_program_works
+from edge.transport.tls import Tls
+from edge.upgrade import moment
 from edge.views import Views
 from media.fax.engine import FaxEngine, FaxOptions
-from media.fax.outbox import Outbox, SmtpServer, SmtpTransport, Transport
+from media.fax.outbox import Outbox
 from media.fax.spool import Spool as FaxSpool
 from media.fax.tables import Acquire, FaxTables
-from media.relay.port import RelayError
-from media.relay.process import BadOption
 
 log = get_logger("app")
-
-CANNOT_START = (ConfigError, ListenError, AdminPortTaken, RelayError, BadOption, TlsFileError, SpoolInUse, OSError)
-"""What keeps an edge from starting; each says in words what and what to do."""
 
 STOP_SECONDS = 3.0
 """How long ended calls get to be acknowledged when the edge stops."""
@@ -121,10 +108,6 @@ DRAIN_SECONDS = 5.0
 
 _TIMER_C = 610.0
 """Over the longest `answer_timeout` that there may be: calls have their own timer, which a reload may change."""
-
-GC_THRESHOLDS = (10_000, 20, 20)
-"""Calls leave no cycles behind, so the collector finds next to nothing. With Python's defaults it would walk through
-all live calls every few seconds, and hold up their signalling for as long as it takes a peer to repeat a message."""
 
 
 class Edge:
@@ -155,7 +138,7 @@ class Edge:
         self.leaving = asyncio.Event()
         """Set: this process ends and leaves its calls to the next one."""
         self._stack = AsyncExitStack()
-        self.hep = _hep(settings)
+        self.hep = hep_export(settings)
         self._stack.callback(lambda: self.hep.close() if self.hep is not None else None)
         self.reload = SettingsReload(self, load or (lambda: self.settings))
         self._random = random.Random()
@@ -205,20 +188,20 @@ class Edge:
 
         timers = TimerConfig(t1=settings.t1, t2=settings.t2, t4=settings.t4, c=_TIMER_C)
         self.guard = Guard(
-            self.guard_limits(settings),
+            guard_limits(settings),
             refused=lambda verdict: self.metrics.dropped(verdict.value),
             known=lambda host: (
                 self.registrar.has_bindings_from(host)
                 or self.carriers.at(host)
                 or identifier.is_certified(self.driver.connections.certified_peers.names_from(host))
             ),
-            welcome=self.welcome(settings),
+            welcome=welcome(settings),
         )
-        self.tls = Tls(_tls_files(settings))
+        self.tls = Tls(tls_files(settings))
         dispatch: Dispatch
         self.driver = Driver(
             Endpoint(self.ids, timers),
-            [_listener(listener, self.tls) for listener in settings.effective_listeners],
+            [listener(each, self.tls) for each in settings.effective_listeners],
             lambda event: dispatch.on_event(event),
             clock=clock,
             guard=self.guard,
@@ -309,7 +292,7 @@ class Edge:
         self.faxes = self._faxes(acquire, box, fax_spool)
         self.faxes.start()
         stack.push_async_callback(self.faxes.stop)
-        identifier = Identifier(self.carriers, self.registrar.at, self.driver, self.domains(settings))
+        identifier = Identifier(self.carriers, self.registrar.at, self.driver, domains(settings))
         self.identifier = identifier
         peers = KnownPeers(self.carriers.at)
         self.driver.connections.handshake_failed = FailedHandshakes(peers.at, clock.now)
@@ -345,7 +328,7 @@ class Edge:
         self.driver.wake()
 
         def apply(old: Snapshot, snapshot: Snapshot) -> None:
-            self.guard.exempt(_networks(snapshot))
+            self.guard.exempt(networks(snapshot))
             identifier.apply(snapshot)
             peers.apply(snapshot)
             self.registrar.apply(snapshot)
@@ -474,36 +457,15 @@ class Edge:
 
     # -- what a reload changes (edge/reload.py) ----------------------------------------------------------------------
 
-    @staticmethod
-    def guard_limits(settings: Settings) -> GuardLimits:
-        """Limits of the guard, of these settings."""
-        return GuardLimits(
-            settings.guard_rate,
-            settings.guard_burst,
-            settings.max_message_bytes,
-            settings.guard_connections,
-            settings.guard_strangers,
-        )
-
-    @staticmethod
-    def welcome(settings: Settings) -> tuple[IPv4Network | IPv6Network, ...] | None:
-        """Where strangers may come from, by these settings; None: from everywhere."""
-        return tuple(map(ip_network, settings.welcome_networks)) if settings.strangers == "silent" else None
-
-    @staticmethod
-    def domains(settings: Settings) -> frozenset[str]:
-        """The domains that requests may name, by these settings; none: all."""
-        return frozenset(d.lower() for d in settings.domains)
-
     def capture(self, settings: Settings) -> None:
         """Copy messages to the capture server of these settings from now on."""
-        old, self.hep = self.hep, _hep(settings)
+        old, self.hep = self.hep, hep_export(settings)
         if old is not None:
             old.close(0.0)
 
     def use_mail(self, settings: Settings) -> None:
         """Mail faxes as these settings say from now on."""
-        self._outbox.transport, self._outbox.sender = _mail(settings), settings.fax_sender
+        self._outbox.transport, self._outbox.sender = mail_transport(settings), settings.fax_sender
 
     def keep_calls(self, settings: Settings) -> None:
         """Keep call records for as long as these settings say from now on."""
@@ -521,7 +483,7 @@ class Edge:
         engine = FaxEngine(spool, FaxOptions(media, settings.media_ports))
         tables = FaxTables(acquire)
         outbox = self._outbox = Outbox(
-            spool, tables, engine, _mail(settings), box, settings.fax_sender, self.clock.utcnow
+            spool, tables, engine, mail_transport(settings), box, settings.fax_sender, self.clock.utcnow
         )
         return FaxDesk(self.engine, engine, outbox, tables, box, media, settings.media_advertised or media)
 
@@ -603,112 +565,3 @@ class Edge:
                 done()
 
         self.calls.on_empty = look
-
-
-async def serve(settings: Settings, load: Callable[[], Settings] | None = None) -> None:
-    """Run an edge until SIGTERM or SIGINT, or until a drained edge has ended its last call. SIGHUP reloads the
-    settings, which `load` reads; SIGUSR1 ends the process and leaves its calls to the next, SIGUSR2 is an upgrade.
-
-    Raises ConfigError where it cannot start, with the thing and the remedy.
-    """
-    gc.set_threshold(*GC_THRESHOLDS)
-    allow_descriptors()
-    lines = LineWriter(2)
-    configure(lines, settings.log_level, settings.log_mask_numbers)
-    edge = Edge(settings, lambda: lines.dropped, load)
-    notify = Notify()
-    loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    try:
-        try:
-            await edge.start()
-        except CANNOT_START as error:
-            await edge.abandon()
-            raise ConfigError(str(error)) from None
-        edge.when_drained(stop.set)
-        loop.add_signal_handler(signal.SIGHUP, edge.reload_soon)
-        notify.ready(f"{settings.edge_name} takes calls")
-        loop.add_signal_handler(signal.SIGUSR1, edge.leaving.set)
-        loop.add_signal_handler(signal.SIGUSR2, edge.upgrade.set)
-        try:
-            while not stop.is_set():
-                await first(stop.wait(), edge.leaving.wait(), edge.upgrade.wait())
-                if edge.leaving.is_set() and not stop.is_set():
-                    await edge.make_ready_to_go()
-                    log.info("edge.leaving", calls=len(edge.calls))
-                    lines.close()
-                    edge.leave()
-                if edge.upgrade.is_set():
-                    edge.upgrade.clear()
-                    if await new_program_works():
-                        await edge.make_ready_to_go()
-                        log.info("edge.upgrading", calls=len(edge.calls), connections=len(edge.driver.connections))
-                        lines.close()
-                        edge.go()
-        finally:
-            notify.stopping()
-            await edge.stop()
-    finally:
-        lines.close()
-
-
-def _hep(settings: Settings) -> HepExport | None:
-    if settings.hep_server is None:
-        return None
-    host, _, port = settings.hep_server.rpartition(":")
-    password = settings.hep_password.get_secret_value() if settings.hep_password is not None else ""
-    return HepExport(host.strip("[]"), int(port), settings.hep_capture_id, password)
-
-
-def _mail(settings: Settings) -> Transport:
-    if settings.smtp_host is None:
-        return NoMailServer()
-    password = settings.smtp_password
-    return SmtpTransport(
-        SmtpServer(
-            settings.smtp_host,
-            settings.smtp_port,
-            settings.smtp_tls,
-            settings.smtp_username,
-            password.get_secret_value() if password is not None else None,
-            str(settings.smtp_ca_file) if settings.smtp_ca_file is not None else None,
-        )
-    )
-
-
-def _listener(setting: ListenerSettings, tls: Tls) -> Listener:
-    advertised = Address(setting.advertised_host or setting.host, setting.advertised_port or setting.port)
-    context = tls.server(setting.client_certificates) if setting.transport == "tls" else None
-    return Listener(setting.transport, Address(setting.host, setting.port), advertised, context)
-
-
-def _tls_files(settings: Settings) -> TlsFiles:
-    return TlsFiles(
-        settings.tls_certificate,
-        settings.tls_key,
-        settings.tls_ca_file,
-        settings.tls_client_certificate,
-        settings.tls_client_key,
-        settings.tls_client_ca_file,
-    )
-
-
-def _networks(snapshot: Snapshot) -> list[Network]:
-    """Addresses that carriers and static trunks have in the provisioning, which the guard lets through."""
-    found: list[Network] = []
-    for sources in (peer.sources for peers in (snapshot.carriers, snapshot.trunks) for peer in peers.values()):
-        for source in sources:
-            try:
-                found.append(_network(source))
-            except (ValueError, RemoteProtocolError):
-                continue  # the rooms that use it report what is no address at all
-    return found
-
-
-def _network(source: str) -> Network:
-    try:
-        return ip_network(source, strict=False)
-    except ValueError:
-        return ip_network(parse_hostport(source)[0])

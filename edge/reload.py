@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from config.errors import ConfigError
 from config.settings import Settings
 from edge.b2bua.call import CallTimers
+from edge.from_settings import domains, guard_limits, welcome
 from edge.observability.logging import adjust, get_logger
 from edge.registrar.registrar import RegistrarSettings
 from edge.transport.tls import TlsFileError
@@ -46,7 +47,7 @@ def _registrar(edge: Edge, new: Settings) -> None:
 
 
 def _guard(edge: Edge, new: Settings) -> None:
-    edge.guard.limits = edge.guard_limits(new)
+    edge.guard.limits = guard_limits(new)
 
 
 def _digest(edge: Edge, new: Settings) -> None:
@@ -54,8 +55,8 @@ def _digest(edge: Edge, new: Settings) -> None:
 
 
 def _strangers(edge: Edge, new: Settings) -> None:
-    edge.guard.welcome = edge.welcome(new)
-    edge.identifier.domains = edge.domains(new)
+    edge.guard.welcome = welcome(new)
+    edge.identifier.domains = domains(new)
     edge.strangers.only_register = new.strangers == "register"
 
 

@@ -18,7 +18,7 @@ async def new_program_works() -> bool:
     if "run" not in words:
         log.warning("edge.not_upgraded", said="only `sip-edge run` can be upgraded")
         return False
-    checks = [["-c", "import edge.app"], [word if word != "run" else "check-config" for word in words]]
+    checks = [["-c", "import edge.daemon"], [word if word != "run" else "check-config" for word in words]]
     for check in checks:
         process = await asyncio.create_subprocess_exec(
             sys.executable,

@@ -13,7 +13,7 @@ def run(config: Config = None) -> None:
 
     import uvloop
 
-    from edge.app import serve
+    from edge.daemon import serve
 
     faulthandler.enable()  # a watchdog ends a loop that stood still with SIGABRT: where it stood is said then
     uvloop.run(serve(chosen, lambda: settings(config)))

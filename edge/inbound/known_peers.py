@@ -1,12 +1,16 @@
-"""The names of carriers and customers' PBXs by their addresses, for messages to operators."""
+"""Carriers and customers' PBXs by address: names for messages to operators, networks for the guard."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from ipaddress import ip_network
 
 from config.snapshot import Snapshot
 from edge.carriers.sources import SourceIndex
+from edge.sip.errors import RemoteProtocolError
 from edge.sip.flow import Address
+from edge.sip.uri import parse_hostport
+from edge.transport.guard import Network
 
 
 class KnownPeers:
@@ -38,3 +42,22 @@ class KnownPeers:
         if found:
             return found[0]
         return "a carrier" if self._carrier_at(host) else None
+
+
+def networks(snapshot: Snapshot) -> list[Network]:
+    """Addresses that carriers and static trunks have in the provisioning, which the guard lets through."""
+    found: list[Network] = []
+    for sources in (peer.sources for peers in (snapshot.carriers, snapshot.trunks) for peer in peers.values()):
+        for source in sources:
+            try:
+                found.append(_network(source))
+            except (ValueError, RemoteProtocolError):
+                continue  # the rooms that use it report what is no address at all
+    return found
+
+
+def _network(source: str) -> Network:
+    try:
+        return ip_network(source, strict=False)
+    except ValueError:
+        return ip_network(parse_hostport(source)[0])

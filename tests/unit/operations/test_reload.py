@@ -30,10 +30,6 @@ FLOW = Flow("udp", Address("192.0.2.1", 5060), Address("203.0.113.5", 5060))
 class Parts:
     """The parts of an edge that a reload changes."""
 
-    guard_limits = staticmethod(Edge.guard_limits)
-    welcome = staticmethod(Edge.welcome)
-    domains = staticmethod(Edge.domains)
-
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.engine = SimpleNamespace(call_timers=CallTimers())
