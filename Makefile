@@ -6,7 +6,7 @@
 
 ARGS ?=
 # Files of tests that run side by side: most of them wait for phones, not for a core.
-WORKERS ?= 2
+WORKERS ?= 3
 TARGET ?= message
 SECONDS ?= 600
 

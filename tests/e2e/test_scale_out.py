@@ -121,6 +121,18 @@ class Site:
                 return
         raise AssertionError(f"no registration of {seat} came to edge {edge}")
 
+    def forget(self, seat: str, address: str) -> None:
+        """Take the registrations of a seat back at every edge: a call would be forked to a phone that is there no more,
+        and the border repeat its INVITE for half a minute, to whoever takes that address next."""
+        for _ in range(30):
+            if not any(row["name"] == seat for n in range(len(self.edges)) for row in self.rows(n, "registrations")):
+                return
+            self.peers.sipp(
+                "register", remote=BORDER, username=seat, password=password(seat), address=address, port=PHONE_PORT,
+                contact="*", expires=0,
+            ).wait()  # fmt: skip
+        raise AssertionError(f"{seat} is still registered")
+
     def answers(self, address: str, scenario: str = "uas_answer", calls: int = 1) -> Sipp:
         return self.peers.sipp(scenario, address=address, port=PHONE_PORT, calls=calls)
 
@@ -226,6 +238,7 @@ def test_phones_call_each_other_and_the_carrier(site: Site) -> None:
 
 def test_a_phone_over_tls_registers_and_is_called(site: Site) -> None:
     """TLS ends at the border: its Path says how the phone is reached, whichever edge calls it."""
+    site.forget("bobby", BOBBY_AT)
     phone = site.peers.phone("baresip", Account("bobby", password("bobby"), "10.98.0.10:5061", "tls"), address=BOBBY_AT)
     phone.wait_registered()
     calling = site.carrier_calls(BOBBY, talk_ms=500)
@@ -292,6 +305,8 @@ def connect(caller: Pjsua, called: Pjsua, number: str) -> None:
 def test_a_phone_behind_a_nat(site: Site, home: Nat) -> None:
     """It registers through the border, calls and is called with sound on both sides, whatever addresses of its own it
     writes; the edge knows that a NAT hides it, and so keeps the mapping open with OPTIONS."""
+    site.forget("alice", ALICE_AT)
+    site.forget("bobby", BOBBY_AT)
     alice = site.peers.pjsua(
         Account("alice", password("alice"), BORDER, expires=300), tone=440, address=PHONE, inside=home.inside
     )
