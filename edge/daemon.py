@@ -27,9 +27,9 @@ CANNOT_START = (ConfigError, ListenError, AdminPortTaken, RelayError, BadOption,
 """What keeps an edge from starting; each says in words what and what to do."""
 
 GC_THRESHOLDS = (500, 1, 5_000)
-"""Calls leave no cycles behind, so the collector finds next to nothing, and what it walks through waits. Young objects are
-looked at in small lots: 500 more than were let go is some 2,000 of calls that just ended and linger, half a millisecond.
-All objects are walked (a quarter of a second with 300,000) once in so many lots that it comes about hourly."""
+"""Calls leave no cycles behind, so the collector finds next to nothing, and what it walks through waits. Young objects
+are looked at in small lots: 500 more than were let go are some 2,000 of calls that ended and linger, half a
+millisecond. All objects are walked (a quarter of a second with 300,000) once in so many lots that it comes hourly."""
 
 
 async def serve(settings: Settings, load: Callable[[], Settings] | None = None) -> None:
