@@ -31,7 +31,7 @@ StartRelay = Callable[..., RelayUnderTest]
 @asynccontextmanager
 async def two(folder: Path) -> AsyncIterator[tuple[EmbeddedRelays, list[RelayChild]]]:
     """An edge's two relay processes."""
-    ports = ((23900, 23949), (23950, 23999))
+    ports = ((23700, 23749), (23750, 23799))
     children = [RelayChild(RelayOptions(str(folder / f"s{n}"), (Bind("127.0.0.1"),), p)) for n, p in enumerate(ports)]
     relays = EmbeddedRelays([RtpIoRelay(child=child, name=f"embedded-{n}") for n, child in enumerate(children)])
     await relays.start()
@@ -57,7 +57,7 @@ async def test_calls_spread_and_a_death_takes_its_own_only(tmp_path: Path, peer:
         lost: list[str] = []
         sessions = [relays.session(f"call-{n}", lambda n=n: lost.append(f"call-{n}")) for n in range(6)]  # type: ignore[misc]
         told = [await connect(session, a, b) for session in sessions]
-        first = [session for session, (to_b, _) in zip(sessions, told, strict=True) if to_b.ports[0] < 23950]
+        first = [session for session, (to_b, _) in zip(sessions, told, strict=True) if to_b.ports[0] < 23750]
         assert len(first) == 3 and relays.sessions == await relays.media_in_relay() == 6
         pid = children[0].pid
         assert pid is not None
@@ -70,11 +70,11 @@ async def test_calls_spread_and_a_death_takes_its_own_only(tmp_path: Path, peer:
                 await talk(a, b, to_b, to_a)
         fresh = relays.session("fresh", nobody)
         to_b, to_a = await connect(fresh, a, b)
-        assert to_b.ports[0] >= 23950
+        assert to_b.ports[0] >= 23750
         await talk(a, b, to_b, to_a)
         await until(lambda: relays.instances["embedded-0"])
         to_b, _ = await connect(again := relays.session("again", nobody), a, b)
-        assert to_b.ports[0] < 23950, "the emptiest gets the next"
+        assert to_b.ports[0] < 23750, "the emptiest gets the next"
         for session in (*sessions, fresh, again):
             await session.delete()
         assert relays.sessions == 0
@@ -107,7 +107,7 @@ async def test_a_session_finds_its_process_again(tmp_path: Path, peer: MakePeer)
 
 async def test_a_process_that_hangs_is_passed_over(start_relay: StartRelay, peer: MakePeer) -> None:
     """The call that finds out waits for one command's time, and then goes to the other."""
-    hung, well = start_relay("--ports", "23900-23949"), start_relay("--ports", "23950-23999")
+    hung, well = start_relay("--ports", "23700-23749"), start_relay("--ports", "23750-23799")
     relays = EmbeddedRelays([RtpIoRelay(r.path, name=r.path, command_timeout=0.5) for r in (hung, well)])
     await relays.start()
     a, b = peer(), peer()
@@ -116,7 +116,7 @@ async def test_a_process_that_hangs_is_passed_over(start_relay: StartRelay, peer
         await asyncio.to_thread(os.waitid, os.P_PID, hung.process.pid, os.WSTOPPED | os.WNOWAIT)
         session = relays.session("patient", nobody)
         to_b, to_a = await connect(session, a, b)
-        assert to_b.ports[0] >= 23950 and relays.sessions == 1
+        assert to_b.ports[0] >= 23750 and relays.sessions == 1
         await talk(a, b, to_b, to_a)
         await session.delete()
     finally:
@@ -148,7 +148,7 @@ async def test_full_by_descriptors(start_relay: StartRelay, peer: MakePeer) -> N
 
 async def test_full_by_ports(start_relay: StartRelay, peer: MakePeer) -> None:
     """Two processes with room for one call each take two, in either; the third is told why not."""
-    started = [start_relay("--ports", "23900-23907"), start_relay("--ports", "23950-23957")]
+    started = [start_relay("--ports", "23700-23707"), start_relay("--ports", "23750-23757")]
     relays = EmbeddedRelays([RtpIoRelay(r.path, name=r.path) for r in started])
     await relays.start()
     a = peer()

@@ -29,7 +29,7 @@ def start_engine() -> Iterator[StartEngine]:
     started: list[RtpEngineProcess] = []
 
     def start(*options: str) -> RtpEngineProcess:
-        low = 23900 + 60 * len(started)
+        low = 23500 + 60 * len(started)
         started.append(RtpEngineProcess("--interface=127.0.0.1", *options, ports=(low, low + 59)))
         return started[-1]
 
